@@ -1,0 +1,157 @@
+import ArgumentParser
+import Fermata
+
+/// Shape of a new model.
+struct ModelOptions: ParsableArguments {
+  @Option(help: "A config.json for the model; the flags below are for models without one.")
+  var config: String?
+
+  @Option(help: "Width of the residual stream (default 256).")
+  var width: Int?
+
+  @Option(help: "Number of layers (default 6).")
+  var layers: Int?
+
+  @Option(
+    help: "Mixers of the layers, repeated in order, by name: two linear layers to one windowed attention by default.")
+  var mixers: String?
+
+  @Option(help: "Attention heads a layer (default: one for every 64 of the width).")
+  var heads: Int?
+
+  @Option(help: "Window of softmax attention; 0 for none (default 256).")
+  var window: Int?
+
+  @Option(name: .customLong("from"), help: "A model folder whose weights to start from (and whose configuration to use).")
+  var initial: String?
+
+  var isGiven: Bool {
+    config != nil || width != nil || layers != nil || mixers != nil || heads != nil || window != nil || initial != nil
+  }
+
+  func configuration() throws -> ModelConfiguration {
+    let hasFlags = width != nil || layers != nil || mixers != nil || heads != nil || window != nil
+    if (config != nil || initial != nil) && hasFlags {
+      throw ValidationError("--width, --layers, --mixers, --heads and --window contradict \(config != nil ? "--config" : "--from"), which says them already")
+    }
+    if let initial { return try ModelFolder.configuration(of: initial) }
+    if let config {
+      return try ModelConfiguration(json: StrictJSON.read(config), place: config)
+    }
+    let width = width ?? 256
+    let heads = heads ?? max(1, width / 64)
+    let names = (mixers ?? "gated_linear_attention,gated_linear_attention,softmax_attention")
+      .split(separator: ",").map(String.init)
+    let list = try names.map { try mixer($0, heads: heads) }
+    let layers = layers ?? 6
+    guard layers >= list.count else {
+      throw ValidationError("--mixers names \(list.count) mixers for \(layers) layers")
+    }
+    return try ModelConfiguration(width: width, layers: layers, mixers: list)
+  }
+
+  /// A mixer's settings from what the flags say; the rest is its own defaults.
+  private func mixer(_ name: String, heads: Int) throws -> JSONValue {
+    var fields: [String: JSONValue] = ["type": .string(name)]
+    let keys = MixerRegistry.standard.entries.first { $0.name == name }?.optionKeys ?? []
+    for key in ["num_heads", "num_attention_heads"] where keys.contains(key) { fields[key] = .int(heads) }
+    let window = window ?? 256
+    if keys.contains("sliding_window"), window > 0 { fields["sliding_window"] = .int(window) }
+    return .object(fields)
+  }
+}
+
+/// What is read and how it is divided.
+struct DataOptions: ParsableArguments {
+  @Option(help: "Text between documents inside one file.")
+  var separator: String?
+
+  @Option(help: "Part of the text held out for validation (default 0.1).")
+  var validationFraction: Double?
+
+  @Flag(help: "Leave out documents that mostly repeat others.")
+  var deduplicate = false
+
+  @Flag(help: "Write the two parts of the text to OUTPUT/data.")
+  var saveSplit = false
+
+  var isGiven: Bool { separator != nil || validationFraction != nil || deduplicate }
+
+  func apply(to settings: inout RunSettings) {
+    settings.separator = separator
+    settings.validationFraction = validationFraction ?? settings.validationFraction
+    settings.removesNearDuplicates = deduplicate
+  }
+}
+
+/// How training goes.
+struct OptimizationOptions: ParsableArguments {
+  @Option(help: "Optimiser steps (default 1000).") var steps: Int?
+  @Option(help: "Train about this long instead of --steps: 90s, 2m, 1h.") var time: String?
+  @Option(name: .shortAndLong, help: "Rows of a batch (default 8).") var batch: Int?
+  @Option(help: "Tokens of a row, or of a piece of a stream (default 512).") var length: Int?
+  @Option(help: "Batches added up for one step (default 1).") var accumulation: Int?
+  @Option(name: [.customLong("learning-rate"), .customLong("lr")], help: "Peak learning rate (default 0.002).")
+  var learningRate: Double?
+  @Option(help: "Schedule of the learning rate: \(Schedules.names.joined(separator: ", ")) (default cosine).")
+  var schedule: String?
+  @Option(help: "Steps of linear warm-up (default 50).") var warmup: Int?
+  @Option(help: "AdamW's weight decay of matrices (default 0.1).") var weightDecay: Double?
+  @Option(help: "Largest norm of the gradient; 0: none (default 1).") var clip: Double?
+  @Option(name: .shortAndLong, help: "Seed of weights, split and order (default 0).") var seed: UInt64?
+  @Option(help: "Type of activations: f32 or bf16 (default f32).") var dtype: String?
+  @Flag(help: "Read the text as one unbroken stream, carrying the state from piece to piece.") var stream = false
+  @Option(help: "Gradients across the pieces of a stream: truncated or exact (default truncated).") var gradient: String?
+  @Option(help: "Pieces that one exact gradient spans (default 8).") var pieces: Int?
+  @Option(help: "Steps between validations; 0: only at the end (default 100).") var validationInterval: Int?
+  @Option(help: "Most batches of one validation (default 20).") var validationBatches: Int?
+  @Option(help: "Steps between checkpoints; 0: only at the end (default 100).") var checkpointInterval: Int?
+  @Option(help: "Start a stream from a state saved by generate or score.") var loadState: String?
+
+  var isGiven: Bool {
+    steps != nil || time != nil || batch != nil || length != nil || accumulation != nil || learningRate != nil
+      || schedule != nil || warmup != nil || weightDecay != nil || clip != nil || seed != nil || dtype != nil || stream
+      || gradient != nil || pieces != nil || validationInterval != nil || validationBatches != nil
+      || checkpointInterval != nil || loadState != nil
+  }
+
+  func options() throws -> TrainingOptions {
+    if steps != nil && time != nil { throw ValidationError("give --steps or --time, not both") }
+    var options = TrainingOptions()
+    options.steps = steps ?? options.steps
+    options.batch = batch ?? options.batch
+    options.length = length ?? options.length
+    options.accumulation = accumulation ?? options.accumulation
+    options.learningRate = learningRate ?? options.learningRate
+    options.schedule = schedule ?? options.schedule
+    options.warmup = warmup ?? options.warmup
+    options.weightDecay = weightDecay ?? options.weightDecay
+    options.clip = clip ?? options.clip
+    options.seed = seed ?? options.seed
+    options.packing = stream ? .stream : .rows
+    options.piecesPerContext = pieces ?? options.piecesPerContext
+    options.validationInterval = validationInterval ?? options.validationInterval
+    options.validationBatches = validationBatches ?? options.validationBatches
+    options.checkpointInterval = checkpointInterval ?? options.checkpointInterval
+    options.computeType = try ComputeType.parse(dtype ?? "f32")
+    if let gradient {
+      guard let kind = StreamGradient(rawValue: gradient) else {
+        throw ValidationError("--gradient must be truncated or exact, got '\(gradient)'")
+      }
+      options.streamGradient = kind
+    }
+    try options.validate()
+    return options
+  }
+}
+
+/// "90s", "2m", "1.5h".
+enum TimeSpan {
+  static func seconds(_ text: String) throws -> Double {
+    let units: [Character: Double] = ["s": 1, "m": 60, "h": 3600]
+    guard let unit = text.last.flatMap({ units[$0] }), let number = Double(text.dropLast()), number > 0, number.isFinite else {
+      throw ValidationError("--time must be a number with s, m or h behind it (90s, 2m, 1.5h), got '\(text)'")
+    }
+    return number * unit
+  }
+}

@@ -1,0 +1,89 @@
+// Fused gated activations.
+#include "fermata_activation.h"
+#ifdef FM_VARIANT
+// silu(g) = g sigmoid(g); where e^-g is infinite the product would be infinity times 0 for g = -infinity.
+FM_INLINE vf FM(silu)(vf g, vf sigmoid) { return FM(v_select)(g < FM(v_set)(-88.0f), FM(v_set)(0), g * sigmoid); }
+
+FM_INLINE void FM(swiglu_row)(fm_type type, const char *g, const char *u, char *y, int64_t n) {
+  int64_t i = 0;
+  for (; i + FM_LANES <= n; i += FM_LANES) {
+    vf a = FM(v_read)(type, g, i), b = FM(v_read)(type, u, i);
+    FM(v_write)(type, y, i, FM(silu)(a, FM(v_sigmoid)(a)) * b);
+  }
+  if (i < n) {
+    vf a = FM(v_read_n)(type, g, i, n - i), b = FM(v_read_n)(type, u, i, n - i);
+    FM(v_write_n)(type, y, i, FM(silu)(a, FM(v_sigmoid)(a)) * b, n - i);
+  }
+}
+
+// du = dy silu(g); dg = dy u (s + silu(g) (1 - s)) with s = sigmoid(g).
+FM_INLINE void FM(gradients)(vf a, vf b, vf d, vf *dg, vf *du) {
+  vf s = FM(v_sigmoid)(a), silu = FM(silu)(a, s);
+  *du = d * silu;
+  *dg = d * b * (s + silu * (FM(v_set)(1.0f) - s));
+}
+
+FM_INLINE void FM(swiglu_row_backward)(fm_type type, const char *g, const char *u, const char *dy, char *dg, char *du, int64_t n) {
+  int64_t i = 0;
+  vf p, q;
+  for (; i + FM_LANES <= n; i += FM_LANES) {
+    FM(gradients)(FM(v_read)(type, g, i), FM(v_read)(type, u, i), FM(v_read)(type, dy, i), &p, &q);
+    FM(v_write)(type, dg, i, p);
+    FM(v_write)(type, du, i, q);
+  }
+  if (i < n) {
+    FM(gradients)(FM(v_read_n)(type, g, i, n - i), FM(v_read_n)(type, u, i, n - i), FM(v_read_n)(type, dy, i, n - i), &p, &q);
+    FM(v_write_n)(type, dg, i, p, n - i);
+    FM(v_write_n)(type, du, i, q, n - i);
+  }
+}
+
+// dy NULL: forwards, y is (rows, width). Otherwise y is dx (rows, 2 width).
+static void FM(swiglu_rows)(fm_type type, const char *x, const char *dy, char *y, int64_t rows, int64_t width) {
+  int64_t step = width * (type == FM_BF16 ? 2 : 4);
+  for (int64_t r = 0; r < rows; r++) {
+    const char *g = x + 2 * r * step, *u = g + step;
+    if (!dy) {
+      if (type == FM_BF16) FM(swiglu_row)(FM_BF16, g, u, y + r * step, width);
+      else FM(swiglu_row)(FM_F32, g, u, y + r * step, width);
+    } else {
+      char *dg = y + 2 * r * step, *du = dg + step;
+      if (type == FM_BF16) FM(swiglu_row_backward)(FM_BF16, g, u, dy + r * step, dg, du, width);
+      else FM(swiglu_row_backward)(FM_F32, g, u, dy + r * step, dg, du, width);
+    }
+  }
+}
+
+#else
+#define FM_FILE "../activation.c"
+#include "support/each_variant.h"
+
+typedef struct {
+  fm_type type;
+  const char *x, *dy;
+  char *y;
+  int64_t rows, width, rows_per_item;
+} swiglu_task;
+
+static void swiglu_item(void *context, int64_t item) {
+  const swiglu_task *t = context;
+  int64_t r = item * t->rows_per_item, step = t->width * (t->type == FM_BF16 ? 2 : 4);
+  int64_t rows = t->rows - r < t->rows_per_item ? t->rows - r : t->rows_per_item;
+  FM_CALL(swiglu_rows)(t->type, t->x + 2 * r * step, t->dy ? t->dy + r * step : NULL, t->y + (t->dy ? 2 : 1) * r * step, rows,
+                       t->width);
+}
+
+static void run(swiglu_task t) {
+  if (t.rows <= 0 || t.width <= 0) return;
+  t.rows_per_item = t.width >= 8192 ? 1 : 8192 / t.width;
+  if (t.rows * t.width <= 16384) t.rows_per_item = t.rows;
+  fm_parallel((t.rows + t.rows_per_item - 1) / t.rows_per_item, swiglu_item, &t);
+}
+
+void fm_swiglu(fm_type type, const void *x, void *y, int64_t rows, int64_t width) {
+  run((swiglu_task){.type = type, .x = x, .y = y, .rows = rows, .width = width});
+}
+void fm_swiglu_backward(fm_type type, const void *x, const void *dy, void *dx, int64_t rows, int64_t width) {
+  run((swiglu_task){.type = type, .x = x, .dy = dy, .y = dx, .rows = rows, .width = width});
+}
+#endif

@@ -1,0 +1,49 @@
+// Element types, processor paths, the thread pool and memory.
+#ifndef FERMATA_RUNTIME_H
+#define FERMATA_RUNTIME_H
+#include <stddef.h>
+#include <stdint.h>
+
+/// Element types that kernels read and write.
+typedef enum { FM_F32 = 0, FM_BF16 = 1, FM_I32 = 2, FM_I64 = 3, FM_U8 = 4 } fm_type;
+
+/// Processor paths, poorest first. Each contains the ones before it.
+typedef enum {
+  FM_PORTABLE = 0,     // the compiler's baseline, 4 lanes
+  FM_AVX2 = 1,         // AVX2, FMA, F16C: 8 lanes
+  FM_AVX512 = 2,       // AVX-512 F, BW, DQ, VL: 16 lanes
+  FM_AVX512_BF16 = 3,  // and AVX-512 BF16: dot products of bf16 pairs
+} fm_path_kind;
+
+/// The best path this processor has.
+int fm_best_path(void);
+/// The path in use: the best one, or what FERMATA_PATH (portable, avx2, avx512, avx512_bf16) or `fm_set_path` asked for.
+int fm_path(void);
+/// Forces a path for this process. Returns 0, or -1 when the processor lacks it.
+int fm_set_path(int path);
+/// The path's name as FERMATA_PATH spells it; NULL when there is none of that number.
+const char *fm_path_name(int path);
+/// The processor's features that matter here, for benchmark tables ("avx2 fma avx512f …").
+const char *fm_features(void);
+
+/// Threads that kernels use (the thread running the caller included).
+int fm_threads(void);
+/// Sets the number of threads, oneDNN's included. Values below 1 become 1.
+void fm_set_threads(int count);
+/// Makes oneDNN calls from this thread use `fm_threads()` threads; cheap, called before each of them.
+void fm_adopt_thread_count(void);
+/// Runs body(context, index) for every index in 0..<count on the pool shared with oneDNN (libgomp).
+/// Called inside another region it runs on the calling thread alone.
+/// Each thread takes one contiguous run of indices.
+void fm_parallel(int64_t count, void (*body)(void *context, int64_t index), void *context);
+/// Like fm_parallel, but threads take the next index as they become free: for uneven work.
+void fm_parallel_dynamic(int64_t count, void (*body)(void *context, int64_t index), void *context);
+/// The index of the calling thread inside a region, 0 outside.
+int fm_thread_index(void);
+
+/// Page-aligned memory straight from the system, large blocks advised to use huge pages; NULL when there is none.
+void *fm_map_memory(size_t bytes);
+void fm_unmap_memory(void *pointer, size_t bytes);
+/// Fills with 0xFF bytes: NaN in every floating type.
+void fm_poison(void *pointer, size_t bytes);
+#endif

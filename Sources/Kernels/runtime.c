@@ -1,0 +1,184 @@
+// Processor detection, the thread pool and system memory.
+#define _GNU_SOURCE
+#include "fermata_runtime.h"
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+// libgomp is the runtime that oneDNN uses; entering its regions directly gives both one pool.
+extern void GOMP_parallel(void (*body)(void *), void *data, unsigned threads, unsigned flags);
+extern int omp_get_thread_num(void);
+extern int omp_get_num_threads(void);
+extern int omp_in_parallel(void);
+extern void omp_set_num_threads(int);
+extern void omp_set_max_active_levels(int);
+
+static const char *const path_names[] = {"portable", "avx2", "avx512", "avx512_bf16"};
+
+const char *fm_path_name(int path) { return path >= 0 && path <= FM_AVX512_BF16 ? path_names[path] : NULL; }
+
+#if defined(__x86_64__)
+static int has_avx512_bf16(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
+}
+#endif
+
+int fm_best_path(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return FM_PORTABLE;
+  if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))) return FM_AVX2;
+  return has_avx512_bf16() ? FM_AVX512_BF16 : FM_AVX512;
+#else
+  return FM_PORTABLE;
+#endif
+}
+
+static atomic_int chosen_path = -1;
+
+int fm_path(void) {
+  int path = atomic_load_explicit(&chosen_path, memory_order_relaxed);
+  if (path >= 0) return path;
+  path = fm_best_path();
+  const char *wanted = getenv("FERMATA_PATH");
+  for (int i = 0; wanted && i <= path; i++)
+    if (strcmp(wanted, path_names[i]) == 0) { path = i; break; }
+  atomic_store_explicit(&chosen_path, path, memory_order_relaxed);
+  return path;
+}
+
+int fm_set_path(int path) {
+  if (path < 0 || path > fm_best_path()) return -1;
+  atomic_store_explicit(&chosen_path, path, memory_order_relaxed);
+  return 0;
+}
+
+const char *fm_features(void) {
+  static char text[160];
+#if defined(__x86_64__)
+  if (!text[0]) {
+    char built[160] = "";
+    unsigned a, b, c, d;
+    if (__builtin_cpu_supports("avx2")) strcat(built, "avx2 ");
+    if (__builtin_cpu_supports("fma")) strcat(built, "fma ");
+    if (__builtin_cpu_supports("avx512f")) strcat(built, "avx512f ");
+    if (__builtin_cpu_supports("avx512vnni")) strcat(built, "avx512_vnni ");
+    if (has_avx512_bf16()) strcat(built, "avx512_bf16 ");
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+      if (d & (1u << 22)) strcat(built, "amx_bf16 ");
+      if (d & (1u << 25)) strcat(built, "amx_int8 ");
+    }
+    size_t length = strlen(built);
+    if (length) built[length - 1] = 0;
+    strcpy(text, built);
+  }
+#else
+  strcpy(text, "portable");
+#endif
+  return text;
+}
+
+static atomic_int chosen_threads = 0;
+
+int fm_threads(void) {
+  int count = atomic_load_explicit(&chosen_threads, memory_order_relaxed);
+  if (count > 0) return count;
+  count = (int)sysconf(_SC_NPROCESSORS_ONLN);
+  const char *wanted = getenv("FERMATA_THREADS");
+  if (wanted && atoi(wanted) > 0) count = atoi(wanted);
+  if (count < 1) count = 1;
+  fm_set_threads(count);
+  return count;
+}
+
+void fm_set_threads(int count) {
+  if (count < 1) count = 1;
+  atomic_store_explicit(&chosen_threads, count, memory_order_relaxed);
+  omp_set_max_active_levels(1);
+  omp_set_num_threads(count);
+}
+
+void fm_adopt_thread_count(void) {
+  // OpenMP keeps the count per calling thread.
+  static _Thread_local int adopted = 0;
+  int count = fm_threads();
+  if (adopted == count) return;
+  adopted = count;
+  omp_set_num_threads(count);
+}
+
+int fm_thread_index(void) { return omp_get_thread_num(); }
+
+typedef struct {
+  int64_t count;
+  void (*body)(void *, int64_t);
+  void *context;
+  _Atomic int64_t next;
+} region;
+
+static void static_region(void *data) {
+  region *r = data;
+  int64_t threads = omp_get_num_threads(), me = omp_get_thread_num();
+  int64_t first = r->count * me / threads, last = r->count * (me + 1) / threads;
+  for (int64_t i = first; i < last; i++) r->body(r->context, i);
+}
+
+static void dynamic_region(void *data) {
+  region *r = data;
+  for (;;) {
+    int64_t i = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed);
+    if (i >= r->count) return;
+    r->body(r->context, i);
+  }
+}
+
+static void run_region(region *r, void (*entry)(void *)) {
+  int threads = fm_threads();
+  if (threads > r->count) threads = (int)r->count;
+  if (threads <= 1 || omp_in_parallel()) {
+    for (int64_t i = 0; i < r->count; i++) r->body(r->context, i);
+    return;
+  }
+  GOMP_parallel(entry, r, (unsigned)threads, 0);
+}
+
+void fm_parallel(int64_t count, void (*body)(void *, int64_t), void *context) {
+  region r = {count, body, context, 0};
+  run_region(&r, static_region);
+}
+
+void fm_parallel_dynamic(int64_t count, void (*body)(void *, int64_t), void *context) {
+  region r = {count, body, context, 0};
+  run_region(&r, dynamic_region);
+}
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+void *fm_map_memory(size_t bytes) {
+  // Blocks of several huge pages are aligned to one, so that the system can back them with huge pages at the first touch.
+  size_t slack = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 0;
+  char *p = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return NULL;
+  if (slack) {
+    char *aligned = (char *)(((uintptr_t)p + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+    if (aligned > p) munmap(p, (size_t)(aligned - p));
+    size_t tail = (size_t)(p + bytes + slack - (aligned + bytes));
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *end = (char *)(((uintptr_t)aligned + bytes + page - 1) & ~(uintptr_t)(page - 1));
+    if (tail >= page && end < p + bytes + slack) munmap(end, (size_t)(p + bytes + slack - end));
+    p = aligned;
+    madvise(p, bytes, MADV_HUGEPAGE);
+  }
+  return p;
+}
+
+void fm_unmap_memory(void *pointer, size_t bytes) { munmap(pointer, bytes); }
+void fm_poison(void *pointer, size_t bytes) { memset(pointer, 0xff, bytes); }

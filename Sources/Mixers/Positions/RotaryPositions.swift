@@ -1,0 +1,87 @@
+import CFermataKernels
+import FermataLayers
+import FermataTensors
+import Foundation
+import RealModule
+
+/// Rotary positions (Su et al. 2021): features are turned in pairs by position · base^(-2i/width), so that the product
+/// of a query and a key depends on their distance alone.
+public struct RotaryPositions: PositionScheme {
+  public var base: Double
+  /// How many features turn; the rest pass.
+  public var width: Int
+  /// Pairs (2i, 2i+1) instead of (i, i + width/2).
+  public var interleaved: Bool
+
+  public init(width: Int, base: Double = 10_000, interleaved: Bool = false) throws {
+    try require(
+      width > 0 && width % 2 == 0 && base > 1, "rotary positions", expected: "an even width and a base above 1",
+      got: "width \(width), base \(base)")
+    self.width = width
+    self.base = base
+    self.interleaved = interleaved
+  }
+
+  public func apply(_ x: Tensor, positions: Tensor) throws -> Tensor {
+    let (cosine, sine) = try angles(positions)
+    return try rotary(x, cosine: cosine, sine: sine, width: width, interleaved: interleaved)
+  }
+
+  /// Cosines and sines (batch or 1, length, width / 2), f32. Angles are taken in f64: at position 10⁶ an f32 angle
+  /// would be off by a tenth of a radian.
+  public func angles(_ positions: Tensor) throws -> (cosine: Tensor, sine: Tensor) {
+    let half = width / 2
+    let frequencies = (0..<half).map { Double.pow(base, -2 * Double($0) / Double(width)) }
+    let rows = try positions.values(as: Int32.self)
+    var cosine = [Float](repeating: 0, count: rows.count * half)
+    var sine = cosine
+    for (row, position) in rows.enumerated() {
+      for (index, frequency) in frequencies.enumerated() {
+        let angle = Double(position) * frequency
+        cosine[row * half + index] = Float(Double.cos(angle))
+        sine[row * half + index] = Float(Double.sin(angle))
+      }
+    }
+    let shape = positions.shape + [half]
+    return (try Tensor(cosine, shape: shape), try Tensor(sine, shape: shape))
+  }
+}
+
+/// Turns x (batch, length, heads, width) by angles (batch or 1, length, turned / 2).
+public func rotary(_ x: Tensor, cosine: Tensor, sine: Tensor, width turned: Int, interleaved: Bool) throws -> Tensor {
+  try require(
+    x.rank == 4 && x.dtype.isFloatingPoint && turned <= x.shape[3] && turned % 2 == 0
+      && cosine.rank == 3 && cosine.shape == sine.shape && cosine.shape[2] == turned / 2 && cosine.shape[1] == x.shape[1]
+      && (cosine.shape[0] == 1 || cosine.shape[0] == x.shape[0]),
+    "rotary", expected: "x (batch, length, heads, width) and angles (batch or 1, length, turned / 2)",
+    got: "\(x), \(cosine), \(turned) turned")
+  try require(
+    cosine.dtype == .float32 && sine.dtype == .float32, "rotary", expected: "F32 cosines and sines",
+    got: "\(cosine.dtype) and \(sine.dtype)")
+  let (cosine, sine) = (try cosine.detached.contiguous(), try sine.detached.contiguous())
+  @Sendable func turn(_ x: Tensor, _ direction: Int32) throws -> Tensor {
+    let source = x.strides[3] == 1 || x.shape[3] == 1 ? x.detached : try x.detached.contiguous()
+    let result = try Tensor(uninitialized: x.shape, x.dtype)
+    var stride = (Int64(source.strides[0]), Int64(source.strides[1]), Int64(source.strides[2]))
+    withUnsafeBytes(of: &stride) { bytes in
+      fm_rotary(
+        x.kernelType, source.pointer, bytes.bindMemory(to: Int64.self).baseAddress, cosine.floatPointer,
+        sine.floatPointer, cosine.shape[0] == 1 ? 0 : Int64(cosine.shape[1] * cosine.shape[2]), result.pointer,
+        Int64(x.shape[0]), Int64(x.shape[1]), Int64(x.shape[2]), Int64(x.shape[3]), Int64(turned), interleaved ? 1 : 0,
+        direction)
+    }
+    Work.add(flops: 3 * x.count, bytes: 2 * x.byteCount)
+    withExtendedLifetime((source, cosine, sine)) {}
+    return result
+  }
+  return Tensor.record("rotary", [x], output: try turn(x, 1)) { [try turn($0, -1)] }
+}
+
+/// The same in simple operations: the oracle of the fused form. Half-split pairs over the whole width.
+package func rotaryReference(_ x: Tensor, cosine: Tensor, sine: Tensor) throws -> Tensor {
+  let half = x.shape[3] / 2
+  let parts = try x.cast(to: .float32).split(sizes: [half, half], axis: 3)
+  let (c, s) = (try cosine.expanded(at: 2), try sine.expanded(at: 2))
+  let turned = try Tensor.concatenated([parts[0] * c - parts[1] * s, parts[0] * s + parts[1] * c], axis: 3)
+  return try turned.cast(to: x.dtype)
+}

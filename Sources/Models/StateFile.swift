@@ -1,0 +1,85 @@
+import FermataFiles
+import FermataMixers
+import FermataTensors
+
+/// A model's state in one safetensors file that generate, score and train all read:
+/// tensors "layers.N.NAME", metadata with the position and a fingerprint of the configuration.
+public enum StateFile {
+  private static let format = "fermata-state-1"
+
+  /// Writes the state, whole or not at all.
+  public static func save(_ state: ModelState, of model: LanguageModel, to path: String) throws {
+    let tensors = state.layers.enumerated().flatMap { index, layer in
+      layer.names.compactMap { name in layer[name].map { ("layers.\(index).\(name)", $0) } }
+    }
+    try TensorFile.write(tensors, metadata: try metadata(state, model), to: path)
+  }
+
+  static func metadata(_ state: ModelState, _ model: LanguageModel) throws -> [String: String] {
+    [
+      "format": format, "position": "\(state.position)", "layers": "\(state.layers.count)",
+      "configuration": try fingerprint(model.configuration),
+      "positions": state.layers.map { "\($0.position)" }.joined(separator: ","),
+      "sealed": state.layers.map { $0.isSealed ? "1" : "0" }.joined(separator: ","),
+    ]
+  }
+
+  /// Reads a state for this model; anything that is not one of its states is refused.
+  public static func load(_ path: String, for model: LanguageModel, batch: Int = 1) throws -> ModelState {
+    let file = try SafetensorsFile(path)
+    func refuse(_ expected: String, _ got: String) -> TensorError {
+      TensorError("state \(path)", expected: expected, got: got, advice: "load the state with the model that made it")
+    }
+    guard file.metadata["format"] == format else {
+      throw refuse("a state file (format \(format))", file.metadata["format"] ?? "none")
+    }
+    let wanted = try fingerprint(model.configuration)
+    guard file.metadata["configuration"] == wanted else {
+      throw refuse("a state of this model (\(wanted))", file.metadata["configuration"] ?? "none")
+    }
+    let positions = (file.metadata["positions"] ?? "").split(separator: ",").compactMap { Int($0) }
+    let sealed = (file.metadata["sealed"] ?? "").split(separator: ",")
+    guard positions.count == model.blocks.count, sealed.count == positions.count, positions.allSatisfy({ $0 >= 0 }) else {
+      throw refuse("positions of \(model.blocks.count) layers", "\(positions.count)")
+    }
+    var state = try model.initialState(batch: batch)
+    for layer in state.layers.indices {
+      state.layers[layer].position = positions[layer]
+      state.layers[layer].isSealed = sealed[layer] == "1"
+    }
+    for entry in file.entries {
+      let parts = entry.name.split(separator: ".", maxSplits: 2)
+      guard parts.count == 3, parts[0] == "layers", let layer = Int(parts[1]), state.layers.indices.contains(layer) else {
+        throw refuse("tensors named layers.N.NAME", entry.name)
+      }
+      let tensor = try TensorFile.tensor(entry, of: file)
+      if let initial = state.layers[layer][String(parts[2])], initial.shape != tensor.shape || initial.dtype != tensor.dtype {
+        throw refuse("'\(entry.name)' of \(initial.dtype) \(initial.shape)", "\(tensor.dtype) \(tensor.shape)")
+      }
+      state.layers[layer][String(parts[2])] = tensor
+    }
+    return try state.validated(against: model, batch: batch, refuse)
+  }
+
+  /// A short number that two configurations share only when they are the same (FNV-1a, 64 bits).
+  static func fingerprint(_ configuration: ModelConfiguration) throws -> String {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in try configuration.json.text().utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    return String(hash, radix: 16)
+  }
+}
+
+extension ModelState {
+  /// Runs one token on a copy: what the mixers make of a foreign state shows here, and not in the middle of a stream.
+  fileprivate func validated(
+    against model: LanguageModel, batch: Int, _ refuse: (String, String) -> TensorError
+  ) throws -> ModelState {
+    var probe = self
+    do {
+      _ = try model.hidden(Tensor.zeros([batch, 1], .int32), state: &probe)
+    } catch let error as TensorError {
+      throw refuse("tensors that this model's layers accept", error.description)
+    }
+    return self
+  }
+}

@@ -1,0 +1,183 @@
+import CFermataKernels
+import Foundation
+import Synchronization
+
+/// The caching allocator behind every tensor: freed blocks are kept by size class and handed out again,
+/// because fresh pages from the system cost more than most operations on them.
+public enum Memory {
+  /// Bytes of tensors alive now, the most there have been since `resetPeak`, and bytes kept for reuse.
+  public struct Usage: Sendable {
+    public var live: Int
+    public var peak: Int
+    public var cached: Int
+    /// Blocks asked from the system since the process began.
+    public var systemAllocations: Int
+    /// Blocks handed out since the process began, reused ones included.
+    public var allocations: Int
+  }
+
+  private struct State: Sendable {
+    var live = 0
+    var peak = 0
+    var cached = 0
+    var systemAllocations = 0
+    var allocations = 0
+    var limit = Int.max
+    /// Free blocks by their size, as addresses.
+    var free: [Int: [UInt]] = [:]
+  }
+
+  private static let state = Mutex(State())
+
+  /// Fill every block with NaN bits before handing it out (FERMATA_POISON=1), so that reading memory that was never written shows.
+  public static var poisonsFreshMemory: Bool {
+    get { poison.load(ordering: .relaxed) }
+    set { poison.store(newValue, ordering: .relaxed) }
+  }
+  private static let poison = Atomic<Bool>(ProcessInfo.processInfo.environment["FERMATA_POISON"] == "1")
+
+  public static var usage: Usage {
+    state.withLock {
+      Usage(
+        live: $0.live, peak: $0.peak, cached: $0.cached, systemAllocations: $0.systemAllocations,
+        allocations: $0.allocations)
+    }
+  }
+
+  /// Starts a new measurement: the peak becomes what is alive now.
+  public static func resetPeak() { state.withLock { $0.peak = $0.live } }
+
+  /// The most bytes that tensors may take together; an allocation beyond it throws.
+  public static var limit: Int {
+    get { state.withLock { $0.limit } }
+    set { state.withLock { $0.limit = newValue } }
+  }
+
+  /// Gives cached blocks back to the system.
+  public static func releaseCache() {
+    let blocks = state.withLock { state in
+      defer {
+        state.free = [:]
+        state.cached = 0
+      }
+      return state.free
+    }
+    for (size, addresses) in blocks {
+      for address in addresses { unmap(address, size) }
+    }
+  }
+
+  /// Classes of four sizes an octave: at most a fifth of a block is wasted and blocks are found again.
+  static func sizeClass(_ bytes: Int) -> Int {
+    if bytes <= 256 { return 256 }
+    let octave = Int.bitWidth - 1 - (bytes - 1).leadingZeroBitCount
+    let step = 1 << (octave - 2)
+    return (bytes + step - 1) & ~(step - 1)
+  }
+
+  /// More than any processor addresses; far below where sums of sizes would overflow.
+  private static let addressable = 1 << 52
+
+  /// Blocks from here up come from the system directly; smaller ones from malloc.
+  private static let mapThreshold = 1 << 16
+
+  static func allocate(_ bytes: Int) throws -> (pointer: UnsafeMutableRawPointer, size: Int) {
+    try require(
+      bytes <= addressable, "allocation", expected: "a tensor that a processor can address", got: "\(bytes) bytes")
+    let size = sizeClass(bytes)
+    let reused: UInt? = try state.withLock { state in
+      if size > state.limit - state.live {
+        throw TensorError(
+          "allocation", expected: "at most \(state.limit) bytes of tensors in all (the memory limit)",
+          got: "\(state.live) alive and \(size) more asked",
+          advice: "use a smaller batch, shorter pieces, or raise the limit")
+      }
+      state.live += size
+      state.peak = max(state.peak, state.live)
+      state.allocations += 1
+      guard let address = state.free[size]?.popLast() else {
+        state.systemAllocations += 1
+        return nil
+      }
+      state.cached -= size
+      return address
+    }
+    if let reused, let pointer = UnsafeMutableRawPointer(bitPattern: reused) {
+      if poisonsFreshMemory { fm_poison(pointer, size) }
+      return (pointer, size)
+    }
+    guard let pointer = map(size) else {
+      state.withLock { $0.live -= size }
+      throw TensorError(
+        "allocation", expected: "\(size) bytes from the system", got: "out of memory",
+        advice: "use a smaller batch, shorter pieces or a smaller model")
+    }
+    if poisonsFreshMemory { fm_poison(pointer, size) }
+    return (pointer, size)
+  }
+
+  private static func map(_ size: Int) -> UnsafeMutableRawPointer? {
+    if size >= mapThreshold {
+      if let pointer = fm_map_memory(size) { return pointer }
+      releaseCache()
+      return fm_map_memory(size)
+    }
+    return aligned_alloc(64, size)
+  }
+
+  private static func unmap(_ address: UInt, _ size: Int) {
+    guard let pointer = UnsafeMutableRawPointer(bitPattern: address) else { return }
+    if size >= mapThreshold { fm_unmap_memory(pointer, size) } else { free(pointer) }
+  }
+
+  /// The cache never holds more than what was alive at the peak, nor more than this share of it.
+  static func release(_ pointer: UnsafeMutableRawPointer, _ size: Int) {
+    let address = UInt(bitPattern: pointer)
+    let keep = state.withLock { state in
+      state.live -= size
+      guard state.cached + size <= max(state.peak, 64 << 20) else { return false }
+      state.cached += size
+      state.free[size, default: []].append(address)
+      return true
+    }
+    if !keep { unmap(address, size) }
+  }
+}
+
+/// A block of memory that tensors share. Its contents never change once a second owner can see them:
+/// the few operations in place ask `isKnownUniquelyReferenced` first.
+package final class Storage: @unchecked Sendable {
+  package let pointer: UnsafeMutableRawPointer
+  package let byteCount: Int
+  private let blockSize: Int
+  private let owner: AnyObject?
+
+  package init(byteCount: Int) throws {
+    (pointer, blockSize) = try Memory.allocate(max(byteCount, 1))
+    self.byteCount = blockSize
+    owner = nil
+  }
+
+  /// Memory that somebody else owns (a mapped file), kept alive with this storage.
+  package init(borrowing pointer: UnsafeMutableRawPointer, byteCount: Int, owner: AnyObject) {
+    self.pointer = pointer
+    self.byteCount = byteCount
+    self.owner = owner
+    blockSize = 0
+  }
+
+  /// Borrowed memory is read-only.
+  package var isBorrowed: Bool { owner != nil }
+
+  /// Elements from the start that some tensor may see, for memory that grows by `append`; 0 elsewhere.
+  private let filled = Atomic<Int>(0)
+  package func markFilled(_ end: Int) { filled.store(end, ordering: .releasing) }
+  /// Takes the elements in start..<end for one writer; false when they were taken or this memory does not grow.
+  package func claim(from start: Int, to end: Int) -> Bool {
+    start > 0 && filled.compareExchange(expected: start, desired: end, ordering: .acquiringAndReleasing).exchanged
+  }
+
+  deinit {
+    if owner == nil { Memory.release(pointer, blockSize) }
+  }
+}

@@ -1,0 +1,121 @@
+import FermataMixers
+import FermataTensors
+import FermataTestSupport
+
+/// The cut law, causality, gradients and numeric types.
+extension Subject {
+  /// Whole, token by token, in tiles and at random: outputs, final state and every gradient are the same.
+  func keepsCutLaw(length: Int, from prefix: Int, _ dtype: DType = .float32) throws {
+    if mixer.laws.cut == .none { return try declaresNoCuts() }
+    var random = TestRandom("cut \(name) \(length) \(prefix) \(dtype)")
+    let start = try self.start(prefix, dtype, &random)
+    let piece = try self.piece(length, dtype, &random)
+    var final = start
+    let outputs = try mixer(piece, state: &final)
+    let seeds = try PiecewiseRun.Seeds(outputs, final, &random)
+    let whole = try PiecewiseRun(mixer, piece, from: start, cuts: [length], seeds: seeds)
+    for cuts in cuttings(length, &random) {
+      // In bf16 each piece rounds the gradients it hands back, so the finest cut is compared in f32 only.
+      if dtype == .bfloat16 && cuts.allSatisfy({ $0 < 4 }) { continue }
+      let cut = try PiecewiseRun(mixer, piece, from: start, cuts: cuts, seeds: seeds)
+      try cut.expectSame(as: whole, dtype, "\(name), \(length) tokens cut \(cuts.prefix(5))")
+    }
+  }
+
+  /// A mixer of scope `none` must say no to a second piece.
+  private func declaresNoCuts() throws {
+    var random = TestRandom("no cut \(name)")
+    var state = try mixer.initialState(batch: batch)
+    _ = try mixer(piece(5, &random), state: &state)
+    let before = state
+    try expectRefusal("\(name): a second piece") { _ = try mixer(piece(5, &random), state: &state) }
+    try expectIdenticalState(state, before, "\(name): state after the refusal")
+  }
+
+  /// Changing a token changes nothing before it, and something from it on.
+  func isCausal() throws {
+    if mixer.laws.cut == .none { return }
+    var random = TestRandom("causality \(name)")
+    let length = 70
+    let start = try self.start(3, &random)
+    let piece = try self.piece(length, &random)
+    let before = try outputs(piece, state: start)
+    for token in [0, 1, 31, 64, length - 1] {
+      var changed = piece
+      let (head, tail) = (0..<token, token + 1..<length)
+      changed.values = try Tensor.concatenated(
+        [piece.values.slice(head, axis: 1), values(1, &random), piece.values.slice(tail, axis: 1)], axis: 1)
+      let after = try outputs(changed, state: start)
+      try expectSameBits(
+        after.slice(head, axis: 1).contiguous(), before.slice(head, axis: 1).contiguous(),
+        "\(name): outputs before a changed token \(token)")
+      let difference = try (after - before).slice(token..<token + 1, axis: 1).absolute().sum().item()
+      if !(difference > 0) { throw Mismatch("\(name): token \(token) does not change its own output") }
+    }
+  }
+
+  /// Gradients of inputs, context, parameters and initial state against central differences.
+  func hasRightGradients(length: Int) throws {
+    var random = TestRandom("gradients \(name) \(length)")
+    let start = try self.start(mixer.laws.cut == .none ? 0 : 4, &random)
+    let piece = try self.piece(length, &random)
+    let names = start.names.filter { start[$0]?.dtype.isFloatingPoint ?? false }
+    var inputs = [piece.values] + (piece.context.map { [$0] } ?? [])
+    let stateIndex = inputs.count
+    inputs += try names.map { try start.tensor($0) }
+    let parameterIndex = inputs.count
+    inputs += try mixer.parameters().map(\.value)
+    let subject = self
+    try gradientCheck("\(name), \(length) tokens", inputs, step: 0.02, tolerance: 4e-3, directions: 1) { inputs in
+      var (mixer, state, piece) = (subject.mixer, start, piece)
+      piece.values = inputs[0]
+      if piece.context != nil { piece.context = inputs[1] }
+      for (offset, name) in names.enumerated() { state[name] = inputs[stateIndex + offset] }
+      var index = parameterIndex
+      try mixer.updateParameters { _, value in
+        value = inputs[index]
+        index += 1
+      }
+      let output = try mixer(piece, state: &state)
+      return [output] + state.names.compactMap { state[$0] }.filter { $0.dtype.isFloatingPoint }
+    }
+  }
+
+  /// bf16 in, bf16 out, near the f32 outputs; a state that does not grow stays f32.
+  func keepsTypes() throws {
+    var random = TestRandom("types \(name)")
+    let piece = try self.piece(40, &random)
+    let wide = try outputs(piece, state: start(0, batch: batch, &random))
+    var low = piece
+    low.values = try piece.values.cast(to: .bfloat16)
+    low.context = try piece.context?.cast(to: .bfloat16)
+    guard regionLength == 0 else { return }
+    let initial = try mixer.initialState(batch: batch)
+    var state = initial
+    let narrow = try mixer(low, state: &state)
+    if narrow.dtype != .bfloat16 { throw Mismatch("\(name): bf16 pieces give \(narrow.dtype)") }
+    try expectClose(
+      narrow.cast(to: .float32), wide, Tolerance(ratio: 3e-2, floor: 1e-3, spread: 40), "\(name): bf16 against f32")
+    for (tensorName, tensor) in initial.tensors where tensor.dtype.isFloatingPoint {
+      let after = try state.tensor(tensorName)
+      if after.dtype != .float32 { throw Mismatch("\(name): recurrent state '\(tensorName)' is \(after.dtype)") }
+    }
+  }
+
+  /// The same bits with one thread and with two, gradients included.
+  func ignoresThreads() throws {
+    var random = TestRandom("threads \(name)")
+    let start = try self.start(mixer.laws.cut == .none ? 0 : 3, &random)
+    let piece = try self.piece(67, &random)
+    var final = start
+    let outputs = try mixer(piece, state: &final)
+    let seeds = try PiecewiseRun.Seeds(outputs, final, &random)
+    try expectThreadsDoNotMatter(name) {
+      let run = try PiecewiseRun(mixer, piece, from: start, cuts: [67], seeds: seeds)
+      let states = try run.final.names.map { try run.final.tensor($0) }
+      let parameters = run.parameters.keys.sorted().compactMap { run.parameters[$0] }
+      let initial = run.initial.keys.sorted().compactMap { run.initial[$0] }
+      return [run.outputs] + (run.input.map { [$0] } ?? []) + states + parameters + initial
+    }
+  }
+}
