@@ -49,8 +49,8 @@ let package = Package(
     .testTarget(name: "TensorsTests", dependencies: ["FermataTensors", "FermataTestSupport"]),
     .testTarget(name: "LayersTests", dependencies: ["FermataLayers", "FermataTestSupport"]),
     .testTarget(name: "MixersTests", dependencies: ["FermataMixers", "FermataTestSupport"]),
-    .testTarget(name: "ModelsTests", dependencies: ["FermataModels"]),
-    .testTarget(name: "TrainingTests", dependencies: ["FermataTraining"]),
+    .testTarget(name: "ModelsTests", dependencies: ["FermataModels", "FermataTestSupport"]),
+    .testTarget(name: "TrainingTests", dependencies: ["FermataTraining", "FermataTestSupport"]),
     .testTarget(name: "CommandTests", dependencies: ["FermataCommand"]),
   ],
   swiftLanguageModes: [.v6]

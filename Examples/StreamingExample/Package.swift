@@ -1,8 +1,7 @@
 // swift-tools-version: 6.1
 import PackageDescription
 
-// A package that uses Fermata as anyone's would. Outside this repository the dependency is a version:
-// .package(url: "…/fermata", from: "…")
+// Uses Fermata as any package does; outside this repository the dependency is a URL and a version instead of a path.
 let package = Package(
   name: "StreamingExample",
   dependencies: [.package(name: "fermata", path: "../..")],

@@ -118,6 +118,7 @@ static void copy_row(const void *context, const fm_layout *l, const int64_t *off
 
 // A transpose moves tiles of TILE x TILE, small enough for the first-level cache: x is read and y written in whole lines.
 #define TILE 64
+#define STRIP 32
 
 ALWAYS void transpose_4(const uint32_t *x, int64_t x_step, uint32_t *y, int64_t y_step) {
   typedef uint32_t v4 __attribute__((vector_size(16)));
@@ -130,25 +131,71 @@ ALWAYS void transpose_4(const uint32_t *x, int64_t x_step, uint32_t *y, int64_t 
   memcpy(y, &a, 16); memcpy(y + y_step, &b, 16); memcpy(y + 2 * y_step, &c, 16); memcpy(y + 3 * y_step, &d, 16);
 }
 
-// y[i y_step + j] = x[j x_step + i] for rows i of y and columns j.
+ALWAYS void transpose_8(const uint16_t *x, int64_t x_step, uint16_t *y, int64_t y_step) {
+  typedef uint16_t v8 __attribute__((vector_size(16)));
+  v8 a[8], b[8];
+  for (int k = 0; k < 8; k++) memcpy(&a[k], x + k * x_step, 16);
+  // Each round weaves rows that are half the block apart; three rounds make the transpose.
+  for (int k = 0; k < 4; k++) {
+    b[2 * k] = __builtin_shufflevector(a[k], a[k + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+    b[2 * k + 1] = __builtin_shufflevector(a[k], a[k + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+  }
+  for (int k = 0; k < 4; k++) {
+    a[2 * k] = __builtin_shufflevector(b[k], b[k + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+    a[2 * k + 1] = __builtin_shufflevector(b[k], b[k + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+  }
+  for (int k = 0; k < 4; k++) {
+    b[2 * k] = __builtin_shufflevector(a[k], a[k + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+    b[2 * k + 1] = __builtin_shufflevector(a[k], a[k + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+  }
+  for (int k = 0; k < 8; k++) memcpy(y + k * y_step, &b[k], 16);
+}
+
+// y[i y_step + j] = x[j x_step + i] for rows i of y and columns j; small blocks in registers, the edges one by one.
+#define DEFINE_TRANSPOSE(T, SIDE)                                                                                     \
+  static void transpose_##T(const T *x, int64_t x_step, T *y, int64_t y_step, int64_t rows, int64_t columns) {        \
+    int64_t i = 0;                                                                                                    \
+    for (; i + SIDE <= rows; i += SIDE) {                                                                             \
+      int64_t j = 0;                                                                                                  \
+      for (; j + SIDE <= columns; j += SIDE) transpose_##SIDE(x + j * x_step + i, x_step, y + i * y_step + j, y_step);\
+      for (; j < columns; j++)                                                                                        \
+        for (int64_t k = i; k < i + SIDE; k++) y[k * y_step + j] = x[j * x_step + k];                                 \
+    }                                                                                                                 \
+    for (; i < rows; i++)                                                                                             \
+      for (int64_t j = 0; j < columns; j++) y[i * y_step + j] = x[j * x_step + i];                                    \
+  }
+DEFINE_TRANSPOSE(uint32_t, 4)
+DEFINE_TRANSPOSE(uint16_t, 8)
+
+// Strides that are powers of two map a column of lines to few cache sets, so x's lines are first gathered, each once, in a
+// small buffer of two (one) cache lines a row; a change between f32 and bf16 happens on the way in or out.
 static void transpose_tile(const copy_task *t, const char *x, char *y, int64_t rows, int64_t columns) {
   int64_t from = type_bytes(t->from), to = type_bytes(t->to);
-  if (t->from == t->to && from == 4) {
-    const uint32_t *p = (const uint32_t *)x;
-    uint32_t *q = (uint32_t *)y;
-    int64_t i = 0;
-    for (; i + 4 <= rows; i += 4) {
-      int64_t j = 0;
-      for (; j + 4 <= columns; j += 4) transpose_4(p + j * t->x_step + i, t->x_step, q + i * t->y_step + j, t->y_step);
-      for (; j < columns; j++)
-        for (int64_t k = i; k < i + 4; k++) q[k * t->y_step + j] = p[j * t->x_step + k];
-    }
-    for (; i < rows; i++)
-      for (int64_t j = 0; j < columns; j++) q[i * t->y_step + j] = p[j * t->x_step + i];
+  int floats = (t->from == FM_F32 || t->from == FM_BF16) && (t->to == FM_F32 || t->to == FM_BF16);
+  if (!(t->from == t->to && (from == 4 || from == 2)) && !floats) {
+    for (int64_t i = 0; i < rows; i++)
+      move_row(t->from, x + i * from, t->x_step, t->to, y + i * t->y_step * to, 1, columns);
     return;
   }
-  for (int64_t i = 0; i < rows; i++)
-    move_row(t->from, x + i * from, t->x_step, t->to, y + i * t->y_step * to, 1, columns);
+  uint32_t lines[TILE * STRIP], turned[STRIP * TILE];
+  for (int64_t i = 0; i < rows; i += STRIP) {
+    int64_t n = rows - i < STRIP ? rows - i : STRIP;
+    const char *p = x + i * from;
+    char *q = y + i * t->y_step * to;
+    if (from == 2 && to == 2) {
+      uint16_t *half = (uint16_t *)lines;
+      for (int64_t j = 0; j < columns; j++) memcpy(half + j * STRIP, p + j * t->x_step * 2, (size_t)n * 2);
+      transpose_uint16_t(half, STRIP, (uint16_t *)q, t->y_step, n, columns);
+      continue;
+    }
+    for (int64_t j = 0; j < columns; j++) {
+      if (from == 4) memcpy(lines + j * STRIP, p + j * t->x_step * 4, (size_t)n * 4);
+      else move_row(FM_BF16, p + j * t->x_step * 2, 1, FM_F32, lines + j * STRIP, 1, n);
+    }
+    if (to == 4) { transpose_uint32_t(lines, STRIP, (uint32_t *)q, t->y_step, n, columns); continue; }
+    transpose_uint32_t(lines, STRIP, turned, TILE, n, columns);
+    for (int64_t k = 0; k < n; k++) move_row(FM_F32, turned + k * TILE, 1, FM_BF16, q + k * t->y_step * 2, 1, columns);
+  }
 }
 
 // Here the layout's two innermost axes count tiles, not elements.

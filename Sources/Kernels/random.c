@@ -49,6 +49,41 @@ FM_INLINE void FM(normal_pair)(vu a, vu b, vf *x, vf *y) {
   *y = radius * sine;
 }
 
+#undef vu2
+#undef vu4
+#define vu2 FM(vector_unsigned_2)
+#define vu4 FM(vector_unsigned_4)
+typedef uint32_t vu2 __attribute__((vector_size(8 * FM_LANES)));
+typedef uint32_t vu4 __attribute__((vector_size(16 * FM_LANES)));
+// WEAVE(a, b) is a0 b0 a1 b1 ...
+#define PAIR(n, i) i, (n) + (i)
+#define PAIRS_4(n, i) PAIR(n, i), PAIR(n, (i) + 1), PAIR(n, (i) + 2), PAIR(n, (i) + 3)
+#define PAIRS_8(n, i) PAIRS_4(n, i), PAIRS_4(n, (i) + 4)
+#define PAIRS_16(n, i) PAIRS_8(n, i), PAIRS_8(n, (i) + 8)
+#if FM_LANES == 16
+#define WEAVE(a, b) __builtin_shufflevector(a, b, PAIRS_16(16, 0))
+#define WEAVE_2(a, b) __builtin_shufflevector(a, b, PAIRS_16(32, 0), PAIRS_16(32, 16))
+#elif FM_LANES == 8
+#define WEAVE(a, b) __builtin_shufflevector(a, b, PAIRS_8(8, 0))
+#define WEAVE_2(a, b) __builtin_shufflevector(a, b, PAIRS_16(16, 0))
+#else
+#define WEAVE(a, b) __builtin_shufflevector(a, b, PAIRS_4(4, 0))
+#define WEAVE_2(a, b) __builtin_shufflevector(a, b, PAIRS_8(8, 0))
+#endif
+
+// The four words of each block next to each other.
+FM_INLINE void FM(weave)(const vu word[4], uint32_t *y) {
+  vu2 even = WEAVE(word[0], word[2]), odd = WEAVE(word[1], word[3]);
+  vu4 all = WEAVE_2(even, odd);
+  memcpy(y, &all, sizeof all);
+}
+#undef PAIR
+#undef PAIRS_4
+#undef PAIRS_8
+#undef PAIRS_16
+#undef WEAVE
+#undef WEAVE_2
+
 // kind 0: bits, 1: uniform, 2: normal. Writes draws first ..< first + count of the stream.
 static void FM(draw)(int kind, uint64_t seed, uint64_t stream, uint64_t first, uint32_t *y, int64_t count) {
   uint32_t buffer[4 * FM_LANES];
@@ -69,8 +104,7 @@ static void FM(draw)(int kind, uint64_t seed, uint64_t stream, uint64_t first, u
     }
     int64_t skip = (int64_t)(position % 4), n = 4 * FM_LANES - skip;
     uint32_t *target = skip == 0 && count - done >= n ? y + done : buffer;
-    for (int k = 0; k < FM_LANES; k++)
-      for (int w = 0; w < 4; w++) target[4 * k + w] = word[w][k];
+    FM(weave)(word, target);
     if (n > count - done) n = count - done;
     if (target == buffer) memcpy(y + done, buffer + skip, 4 * (size_t)n);
     done += n;

@@ -114,13 +114,13 @@ static int64_t type_bytes(fm_type type) {
   static const int64_t bytes[] = {4, 2, 4, 8, 1};
   return bytes[type];
 }
-static void store_float(fm_type type, void *y, int64_t i, float v) {
+static inline __attribute__((always_inline)) void store_float(fm_type type, void *y, int64_t i, float v) {
   if (type == FM_F32) { ((float *)y)[i] = v; return; }
   uint32_t bits;
   memcpy(&bits, &v, 4);
   ((uint16_t *)y)[i] = (uint16_t)((v != v ? bits | 0x400000 : bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
-static float load_float(fm_type type, const void *x, int64_t i) {
+static inline __attribute__((always_inline)) float load_float(fm_type type, const void *x, int64_t i) {
   if (type == FM_F32) return ((const float *)x)[i];
   uint32_t bits = (uint32_t)((const uint16_t *)x)[i] << 16;
   float v;
@@ -332,27 +332,36 @@ typedef struct {
 #define RUNNING_BLOCK 256
 
 // One block of columns of one outer index. Floats accumulate in f64: each output is rounded once.
+static inline __attribute__((always_inline)) void running_floats(fm_type type, const running_task *t, int64_t base, int64_t n) {
+  double sum[RUNNING_BLOCK] = {0};
+  int64_t step = t->reverse ? -t->inner : t->inner, at = base + (t->reverse ? (t->axis - 1) * t->inner : 0);
+  if (n == 1) {
+    double total = 0;
+    for (int64_t i = 0; i < t->axis; i++, at += step) store_float(type, t->y, at, (float)(total += load_float(type, t->x, at)));
+    return;
+  }
+  for (int64_t i = 0; i < t->axis; i++, at += step)
+    for (int64_t k = 0; k < n; k++) store_float(type, t->y, at + k, (float)(sum[k] += load_float(type, t->x, at + k)));
+}
+
+static void running_integers(const running_task *t, int64_t base, int64_t n) {
+  uint64_t sum[RUNNING_BLOCK] = {0};
+  for (int64_t i = 0; i < t->axis; i++) {
+    int64_t at = base + (t->reverse ? t->axis - 1 - i : i) * t->inner;
+    for (int64_t k = 0; k < n; k++) {
+      if (t->type == FM_I32) ((int32_t *)t->y)[at + k] = (int32_t)(uint32_t)(sum[k] += (uint64_t)((const int32_t *)t->x)[at + k]);
+      else ((int64_t *)t->y)[at + k] = (int64_t)(sum[k] += (uint64_t)((const int64_t *)t->x)[at + k]);
+    }
+  }
+}
+
 static void running_item(void *context, int64_t item) {
   const running_task *t = context;
   int64_t j = item % t->blocks * RUNNING_BLOCK, n = t->inner - j < RUNNING_BLOCK ? t->inner - j : RUNNING_BLOCK;
   int64_t base = item / t->blocks * t->axis * t->inner + j;
-  double sum[RUNNING_BLOCK] = {0};
-  uint64_t integer_sum[RUNNING_BLOCK] = {0};
-  for (int64_t i = 0; i < t->axis; i++) {
-    int64_t at = base + (t->reverse ? t->axis - 1 - i : i) * t->inner;
-    if (t->type == FM_I32) {
-      for (int64_t k = 0; k < n; k++)
-        ((int32_t *)t->y)[at + k] = (int32_t)(uint32_t)(integer_sum[k] += (uint64_t)((const int32_t *)t->x)[at + k]);
-    } else if (t->type == FM_I64) {
-      for (int64_t k = 0; k < n; k++)
-        ((int64_t *)t->y)[at + k] = (int64_t)(integer_sum[k] += (uint64_t)((const int64_t *)t->x)[at + k]);
-    } else {
-      for (int64_t k = 0; k < n; k++) {
-        sum[k] += load_float(t->type, t->x, at + k);
-        store_float(t->type, t->y, at + k, (float)sum[k]);
-      }
-    }
-  }
+  if (t->type == FM_F32) running_floats(FM_F32, t, base, n);
+  else if (t->type == FM_BF16) running_floats(FM_BF16, t, base, n);
+  else running_integers(t, base, n);
 }
 
 void fm_cumulative_sum(fm_type type, const void *x, void *y, int64_t outer, int64_t axis, int64_t inner, int reverse) {

@@ -79,17 +79,32 @@ extension Mixer {
       outputs.append(try self(flat.slice(index..<index + 1), state: &branch))
       states.append(branch)
     }
-    return Branches(outputs: try Tensor.concatenated(outputs, axis: 1), states: states)
+    let found = states
+    return Branches(outputs: try Tensor.concatenated(outputs, axis: 1), tokens: found.count) { found[$0] }
   }
 }
 
 /// A tree of provisional tokens: nothing has happened to the state they started from. Committing is assigning one of
-/// `states` to it; rolling back is dropping this value.
+/// the states after its tokens to it; rolling back is dropping this value.
 public struct Branches: Sendable {
   /// (batch, tokens, width)
   public var outputs: Tensor
-  /// The state after each token and its ancestors.
-  public var states: [MixerState]
+  private let tokens: Int
+  private let make: @Sendable (Int) throws -> MixerState
+
+  /// `state` makes the state after a token when it is asked for: most of a tree is dropped.
+  public init(outputs: Tensor, tokens: Int, state: @escaping @Sendable (_ token: Int) throws -> MixerState) {
+    self.outputs = outputs
+    self.tokens = tokens
+    make = state
+  }
+
+  /// The state after a token and its ancestors.
+  public func state(after token: Int) throws -> MixerState {
+    try require(
+      (0..<tokens).contains(token), "branches", expected: "a token in 0..<\(tokens)", got: "\(token)")
+    return try make(token)
+  }
 }
 
 /// A mixer that keeps the merge law.

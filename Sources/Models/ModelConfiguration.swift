@@ -32,7 +32,8 @@ public struct ModelConfiguration: Sendable, Equatable {
     self.width = width
     self.layers = layers
     // 8/3 of the width, rounded up to a multiple of 64 when large: as many parameters as a plain feed-forward of 4 widths.
-    self.feedForwardWidth = feedForwardWidth ?? (width >= 128 ? (width * 8 / 3 + 63) / 64 * 64 : max(width * 8 / 3, 1))
+    let third = max(1, min(width, Self.largestWidth)) * 8 / 3
+    self.feedForwardWidth = feedForwardWidth ?? (width >= 128 ? (third + 63) / 64 * 64 : third)
     self.mixers = mixers
     self.normEpsilon = normEpsilon
     self.tiesEmbeddings = tiesEmbeddings
@@ -90,6 +91,8 @@ public struct ModelConfiguration: Sendable, Equatable {
     ]
   }
 
+  private static let largestWidth = 65_536
+
   private func validate() throws {
     func check(_ name: String, _ value: Int, _ range: ClosedRange<Int>) throws {
       guard range.contains(value) else {
@@ -97,7 +100,7 @@ public struct ModelConfiguration: Sendable, Equatable {
       }
     }
     try check("vocab_size", vocabularySize, 2...10_000_000)
-    try check("hidden_size", width, 1...65_536)
+    try check("hidden_size", width, 1...Self.largestWidth)
     try check("num_hidden_layers", layers, 1...1_000)
     try check("intermediate_size", feedForwardWidth, 1...1_000_000)
     try check("mixers (their number)", mixers.count, 1...layers)
@@ -105,7 +108,7 @@ public struct ModelConfiguration: Sendable, Equatable {
     guard tokenizer == "bytes" else {
       throw ConfigurationError("model", "tokenizer must be \"bytes\", got \"\(tokenizer)\"")
     }
-    guard vocabularySize >= 257 || beginToken < vocabularySize, normEpsilon > 0, normEpsilon < 1 else {
+    guard normEpsilon > 0, normEpsilon < 1 else {
       throw ConfigurationError("model", "rms_norm_eps must be above 0 and below 1, got \(normEpsilon)")
     }
   }

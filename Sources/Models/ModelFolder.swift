@@ -28,6 +28,25 @@ public enum ModelFolder {
     return try ModelConfiguration(json: json, place: path + "/config.json")
   }
 
+  /// The model folder that a path means: the folder itself, or in the folder of a training run its best model, or else
+  /// its last.
+  /// - Throws: `FileError` when there is none.
+  public static func resolve(_ path: String) throws -> String {
+    func holds(_ folder: String, _ name: String) -> Bool {
+      PathQuery.status(PathQuery.join(AtomicFolder.current(folder), name)) != nil
+    }
+    if holds(path, "model.safetensors") { return path }
+    let checkpoints = ["best", "last"].map { PathQuery.join(path, $0) }
+    if let found = checkpoints.first(where: { holds($0, "config.json") }) { return found }
+    if holds(path, "config.json") { return path }
+    let folder = AtomicFolder.current(path)
+    guard PathQuery.status(folder) != nil else { throw FileError.system("read the model", path, code: ENOENT) }
+    guard PathQuery.isFolder(folder) else { throw FileError.system("read the model", path, code: ENOTDIR) }
+    throw FileError(
+      path: path, operation: "read the model", kind: .missing, reason: "the folder holds no model",
+      advice: "a model folder holds config.json and model.safetensors, a run folder best/ or last/")
+  }
+
   /// Reads a model. The configuration's mixers come from the registry.
   public static func load(_ path: String, registry: MixerRegistry = .standard) throws -> LanguageModel {
     var isFolder: ObjCBool = false

@@ -93,30 +93,28 @@ extension Tensor {
   /// Strides that give the new shape over the same memory, when splitting or joining axes allows it.
   private func viewStrides(for newShape: [Int]) -> [Int]? {
     if isContiguous || count == 0 { return Tensor.rowMajorStrides(newShape) }
-    var result = [Int](repeating: 0, count: newShape.count)
-    var target = newShape.count - 1
-    var axis = rank - 1
-    while axis >= 0 {
-      // A run of old axes that continue each other in memory…
-      var run = shape[axis]
-      let inner = strides[axis]
-      while axis > 0, shape[axis] == 1 || shape[axis - 1] == 1 || strides[axis - 1] == strides[axis] * shape[axis] {
-        if shape[axis] == 1 && axis == rank - 1 { break }
-        axis -= 1
-        run *= shape[axis]
+    // Runs of old axes that continue each other in memory, the last first. Axes of one element belong to any run.
+    var runs: [(size: Int, step: Int)] = []
+    for axis in (0..<rank).reversed() where shape[axis] != 1 {
+      if let run = runs.last, strides[axis] == run.step * run.size {
+        runs[runs.count - 1].size *= shape[axis]
+      } else {
+        runs.append((shape[axis], strides[axis]))
       }
-      // … must be covered by whole new axes.
-      var covered = 1
-      while target >= 0, covered < run || newShape[target] == 1 {
-        result[target] = inner * covered
-        covered *= newShape[target]
-        target -= 1
-        if covered > run { return nil }
-      }
-      if covered != run { return nil }
-      axis -= 1
     }
-    return target < 0 ? result : nil
+    // Each run must be covered by whole new axes. The numbers of elements are equal, so axes do not run out.
+    var result = [Int](repeating: 1, count: newShape.count)
+    var target = newShape.count
+    for run in runs {
+      var covered = 1
+      while covered < run.size {
+        target -= 1
+        result[target] = run.step * covered
+        covered *= newShape[target]
+      }
+      if covered != run.size { return nil }
+    }
+    return result
   }
 
   /// Axes in another order.

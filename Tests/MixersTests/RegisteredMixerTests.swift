@@ -27,7 +27,7 @@ struct MixerExample: Sendable, CustomTestStringConvertible {
   }
 
   func mixer(_ width: Int, registry: MixerRegistry = .standard) throws -> any Mixer {
-    guard case .object(var fields) = try JSONValue(parsing: example) else { throw Mismatch("\(example) is no object") }
+    guard case .object(var fields) = try StrictJSON.parse(Array(example.utf8), place: "example") else { throw Mismatch("\(example) is no object") }
     fields["type"] = .string(entry.name)
     var random = RandomSource(seed: TestRun.seed)
     return try registry.make(width: width, configuration: .object(fields), random: &random)

@@ -9,7 +9,7 @@ import Testing
 @Suite struct RegistryTests {
   private func make(_ json: String, width: Int = 24, in registry: MixerRegistry = .standard) throws -> any Mixer {
     var random = RandomSource(seed: 1)
-    return try registry.make(width: width, configuration: JSONValue(parsing: json), random: &random)
+    return try registry.make(width: width, configuration: StrictJSON.parse(Array(json.utf8), place: "test"), random: &random)
   }
 
   private func message(_ json: String, width: Int = 24) throws -> String {

@@ -76,6 +76,24 @@ struct AttentionMemory {
     return mask
   }
 
+  /// For tokens at these distances after the state (a tree of drafts): rotary positions, and what they see of the entries
+  /// carried and of each other, but for which of each other are ancestors. Only for a memory made with no piece.
+  func tree(depths: [Int]) throws -> (rotary: Tensor, carried: AttentionMask, own: AttentionMask) {
+    let plain = AttentionMask(isCausal: true, window: window, sinks: sinks)
+    var (past, own) = (plain, plain)
+    let standing = depths.map { Int32(start + $0) }
+    let nodes = try ragged?.following(depths) ?? Tensor(standing, shape: [1, depths.count])
+    let old = Self.positions(of: carried, before: start, sinks: sinks)
+    past.keyPositions = try Tensor(old, shape: [1, carried])
+    try ragged?.describe(&past)
+    if past.keyDocuments != nil { past.queryDocuments = try Tensor.zeros([1, depths.count], .int32) }
+    past.queryPositions = nodes
+    own.keyPositions = nodes
+    own.queryPositions = nodes
+    let rotary = try ragged?.rotaryPositions(standing) ?? Tensor(standing, shape: [1, depths.count])
+    return (rotary, past, own)
+  }
+
   /// The state after the piece.
   mutating func finish() throws -> MixerState {
     state.position = start + layout.length

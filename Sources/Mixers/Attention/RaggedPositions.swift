@@ -60,6 +60,16 @@ struct RaggedPositions {
     return try Tensor(values, shape: [rows.count, length])
   }
 
+  /// The same for tokens that follow the piece at these sequence indices.
+  func rotaryPositions(_ standing: [Int32]) throws -> Tensor {
+    try Tensor(rows.flatMap { row in standing.map { $0 - (row.padding.last ?? 0) } }, shape: [rows.count, standing.count])
+  }
+
+  /// Positions of tokens so many after the piece, in each row's open document.
+  func following(_ depths: [Int]) throws -> Tensor {
+    try Tensor(rows.flatMap { row in depths.map { row.next + Int32($0) } }, shape: [rows.count, depths.count])
+  }
+
   func describe(_ mask: inout AttentionMask) throws {
     func tensor(_ values: (Row) -> [Int32], from first: Int) throws -> Tensor {
       try Tensor(rows.flatMap { values($0)[first...] }, shape: [rows.count, carried + length - first])

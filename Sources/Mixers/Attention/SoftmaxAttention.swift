@@ -65,10 +65,16 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
     guard headWidth > 0, headWidth % 2 == 0, headWidth <= 4096, heads <= 4096 else {
       throw ConfigurationError("mixer '\(Self.name)'", "head_dim must be even and in 2...4096, got \(headWidth)")
     }
-    guard window >= 0, sinks >= 0, sinks == 0 || window > 0 else {
-      throw ConfigurationError("mixer '\(Self.name)'", "sinks need a sliding_window, and neither may be negative")
+    let reach = 0...(1 << 40)
+    guard reach.contains(window), reach.contains(sinks), sinks == 0 || window > 0 else {
+      throw ConfigurationError(
+        "mixer '\(Self.name)'", "sinks need a sliding_window, and both must be in 0...2^40, got \(sinks) and \(window)")
     }
-    positions = try RotaryPositions(width: headWidth, base: options.rotaryBase ?? 10_000)
+    let base = options.rotaryBase ?? 10_000
+    guard base > 1, base.isFinite else {
+      throw ConfigurationError("mixer '\(Self.name)'", "rope_theta must be above 1, got \(base)")
+    }
+    positions = try RotaryPositions(width: headWidth, base: base)
     queryKeyValue = try Linear(width, (heads + 2 * keyValueHeads) * headWidth, random: &random)
     output = try Linear(heads * headWidth, width, random: &random)
   }
@@ -104,7 +110,7 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
     return y
   }
 
-  private func projections(_ piece: Piece, positions: Tensor) throws -> (Tensor, Tensor, Tensor) {
+  func projections(_ piece: Piece, positions: Tensor) throws -> (Tensor, Tensor, Tensor) {
     let (batch, length) = (piece.batch, piece.length)
     let (queryWidth, keyWidth) = (heads * headWidth, keyValueHeads * headWidth)
     let parts = try queryKeyValue(piece.values).split(sizes: [queryWidth, keyWidth, keyWidth], axis: 2)

@@ -8,8 +8,8 @@ extension Subject {
   func keepsCutLaw(length: Int, from prefix: Int, _ dtype: DType = .float32) throws {
     if mixer.laws.cut == .none { return try declaresNoCuts() }
     var random = TestRandom("cut \(name) \(length) \(prefix) \(dtype)")
-    let start = try self.start(prefix, dtype, &random)
-    let piece = try self.piece(length, dtype, &random)
+    let start = try self.start(prefix, &random, dtype)
+    let piece = try self.piece(length, &random, dtype)
     var final = start
     let outputs = try mixer(piece, state: &final)
     let seeds = try PiecewiseRun.Seeds(outputs, final, &random)
@@ -49,7 +49,8 @@ extension Subject {
       try expectSameBits(
         after.slice(head, axis: 1).contiguous(), before.slice(head, axis: 1).contiguous(),
         "\(name): outputs before a changed token \(token)")
-      let difference = try (after - before).slice(token..<token + 1, axis: 1).absolute().sum().item()
+      let change: Tensor = try after - before
+      let difference = try change.slice(token..<token + 1, axis: 1).absolute().sum().item()
       if !(difference > 0) { throw Mismatch("\(name): token \(token) does not change its own output") }
     }
   }
@@ -57,7 +58,11 @@ extension Subject {
   /// Gradients of inputs, context, parameters and initial state against central differences.
   func hasRightGradients(length: Int) throws {
     var random = TestRandom("gradients \(name) \(length)")
-    let start = try self.start(mixer.laws.cut == .none ? 0 : 4, &random)
+    var start = try self.start(mixer.laws.cut == .none ? 0 : 4, &random)
+    // Recurrent states of size one: next to an empty state, norms are so steep that differences tell little.
+    for (name, tensor) in try mixer.initialState(batch: batch).tensors where tensor.dtype.isFloatingPoint {
+      start[name] = try random.tensor(tensor.shape)
+    }
     let piece = try self.piece(length, &random)
     let names = start.names.filter { start[$0]?.dtype.isFloatingPoint ?? false }
     var inputs = [piece.values] + (piece.context.map { [$0] } ?? [])
@@ -66,7 +71,7 @@ extension Subject {
     let parameterIndex = inputs.count
     inputs += try mixer.parameters().map(\.value)
     let subject = self
-    try gradientCheck("\(name), \(length) tokens", inputs, step: 0.02, tolerance: 4e-3, directions: 1) { inputs in
+    try gradientCheck("\(name), \(length) tokens", inputs, step: 0.008, tolerance: 4e-3, directions: 1) { inputs in
       var (mixer, state, piece) = (subject.mixer, start, piece)
       piece.values = inputs[0]
       if piece.context != nil { piece.context = inputs[1] }
@@ -85,7 +90,7 @@ extension Subject {
   func keepsTypes() throws {
     var random = TestRandom("types \(name)")
     let piece = try self.piece(40, &random)
-    let wide = try outputs(piece, state: start(0, batch: batch, &random))
+    let wide = try outputs(piece, state: start(0, &random, batch: batch))
     var low = piece
     low.values = try piece.values.cast(to: .bfloat16)
     low.context = try piece.context?.cast(to: .bfloat16)

@@ -15,7 +15,7 @@ extension Subject {
       let start = try self.start(prefix, &random)
       var position = start.position
       let stretches = try [7, 1, 30].map { length in
-        let piece = try self.piece(length, at: position, &random)
+        let piece = try self.piece(length, &random, at: position)
         position += length
         return piece
       }
@@ -29,7 +29,7 @@ extension Subject {
   }
 
   /// A piece that says where it stands, for mixers whose summaries depend on that.
-  private func piece(_ length: Int, at position: Int, _ random: inout TestRandom) throws -> Piece {
+  private func piece(_ length: Int, _ random: inout TestRandom, at position: Int) throws -> Piece {
     var piece = try self.piece(length, &random)
     let row = (position..<position + length).map { Int32($0) }
     piece.layout.positions = try Tensor(Array(repeating: row, count: batch).flatMap { $0 }, shape: [batch, length])

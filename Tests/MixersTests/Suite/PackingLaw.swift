@@ -10,17 +10,17 @@ extension Subject {
     // Where documents begin, row by row; the first row's first document has one token, the second row has one document.
     let starts = [[0, 1, 20, 21, 50], [0], [0, 33]]
     let length = 80
-    var piece = try self.piece(length, batch: starts.count, &random)
+    var piece = try self.piece(length, &random, batch: starts.count)
     var resets = [UInt8](repeating: 0, count: starts.count * length)
     for (row, begins) in starts.enumerated() { for begin in begins { resets[row * length + begin] = 1 } }
     piece.layout.resets = try Tensor(resets, shape: [starts.count, length])
     guard features.contains(.packing) else {
-      return try expectRefusal("\(name): document starts") { _ = try outputs(piece, state: start(0, batch: 3, &random)) }
+      return try expectRefusal("\(name): document starts") { _ = try outputs(piece, state: start(0, &random, batch: 3)) }
     }
     // What came before the first document is forgotten, too.
     let isStream = mixer.laws.cut != .none
-    let before = try start(isStream ? 13 : 0, batch: starts.count, &random)
-    let next = try self.piece(6, batch: starts.count, &random)
+    let before = try start(isStream ? 13 : 0, &random, batch: starts.count)
+    let next = try self.piece(6, &random, batch: starts.count)
     for cuts in [[length]] + (isStream ? cuttings(length, &random) : []) {
       var state = before
       let packed = try outputs(piece, cuts: cuts, state: &state)
@@ -48,14 +48,14 @@ extension Subject {
     let length = 50
     // Valid tokens of each row: padding on the right, on the left, on both sides.
     let spans = [0..<31, 12..<50, 5..<44]
-    var piece = try self.piece(length, batch: spans.count, &random)
+    var piece = try self.piece(length, &random, batch: spans.count)
     let marks = spans.flatMap { span in (0..<length).map { UInt8(span.contains($0) ? 1 : 0) } }
     piece.layout.valid = try Tensor(marks, shape: [spans.count, length])
     guard features.contains(.padding) else {
-      return try expectRefusal("\(name): padding") { _ = try outputs(piece, state: start(0, batch: 3, &random)) }
+      return try expectRefusal("\(name): padding") { _ = try outputs(piece, state: start(0, &random, batch: 3)) }
     }
     let isStream = mixer.laws.cut != .none
-    let next = try self.piece(14, batch: spans.count, &random)
+    let next = try self.piece(14, &random, batch: spans.count)
     for cuts in [[length]] + (isStream ? cuttings(length, &random) : []) {
       var state = try mixer.initialState(batch: spans.count)
       let padded = try outputs(piece, cuts: cuts, state: &state)

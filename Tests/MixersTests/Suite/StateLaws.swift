@@ -50,7 +50,7 @@ extension Subject {
       tree.layout.parents = parents
       try expectRefusal("\(name): a tree as a sequence") { _ = try outputs(tree, state: start) }
       let branches = try mixer.branches(tree, state: start)
-      guard branches.states.count == parents.count else { throw Mismatch("\(name): \(branches.states.count) states") }
+      try expectRefusal("\(name): a token beyond the tree") { _ = try branches.state(after: parents.count) }
       try expectIdenticalState(start, before, "\(name): the state under a tree")
       for token in parents.indices {
         var path = [token]
@@ -62,7 +62,7 @@ extension Subject {
         try expectClose(
           branches.outputs.slice(token..<token + 1, axis: 1).contiguous(),
           outputs.slice(path.count - 1..<path.count, axis: 1).contiguous(), LawTolerance.outputs(.float32), label)
-        var committed = branches.states[token]
+        var committed = try branches.state(after: token)
         try expectSameState(committed, plain, LawTolerance.state(.float32), "\(label), committed")
         try expectClose(
           mixer(next, state: &committed), mixer(next, state: &plain), LawTolerance.outputs(.float32),
@@ -77,7 +77,7 @@ extension Subject {
     for dtype in [DType.float32, .bfloat16] {
       for length in [1, 7, 8, 9, 10, 11, 100] {
         var state = try mixer.initialState(batch: batch)
-        _ = try mixer(piece(length, dtype, &random), state: &state)
+        _ = try mixer(piece(length, &random, dtype), state: &state)
         let declared = mixer.stateBytes(batch: batch, length: length, dtype: dtype)
         if declared != state.byteCount {
           throw Mismatch("\(name): \(state.byteCount) bytes after \(length) tokens in \(dtype), declared \(declared)")
@@ -100,14 +100,14 @@ extension Subject {
     var wrong = good
     wrong.values = try random.tensor([batch, 4, width + 1])
     try refuses("a piece of another width", start, wrong)
-    wrong = try piece(4, batch: batch + 1, &random)
+    wrong = try piece(4, &random, batch: batch + 1)
     if !start.names.isEmpty { try refuses("a piece of another batch", start, wrong) }
     for name in start.names {
       var state = start
       let tensor = try start.tensor(name)
       state[name] = try Tensor.zeros(tensor.shape.dropLast() + [tensor.shape[tensor.rank - 1] + 1], tensor.dtype)
       try refuses("a state whose '\(name)' has another shape", state, good)
-      state[name] = try tensor.cast(to: tensor.dtype.isFloatingPoint ? .int32 : .float32)
+      state[name] = try tensor.cast(to: tensor.dtype.isFloatingPoint ? DType.int32 : .float32)
       try refuses("a state whose '\(name)' has another type", state, good)
       state[name] = nil
       try refuses("a state without '\(name)'", state, good)

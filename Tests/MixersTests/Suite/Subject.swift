@@ -23,26 +23,26 @@ struct Subject: Sendable {
   var batch = 3
 
   /// Random values (batch, length, width).
-  func values(_ length: Int, _ dtype: DType = .float32, batch: Int? = nil, _ random: inout TestRandom) throws -> Tensor {
+  func values(_ length: Int, _ random: inout TestRandom, _ dtype: DType = .float32, batch: Int? = nil) throws -> Tensor {
     try random.tensor([batch ?? self.batch, length, width], dtype)
   }
 
-  func context(_ dtype: DType = .float32, batch: Int? = nil, _ random: inout TestRandom) throws -> Tensor? {
+  func context(_ random: inout TestRandom, _ dtype: DType = .float32, batch: Int? = nil) throws -> Tensor? {
     contextLength == 0 ? nil : try random.tensor([batch ?? self.batch, contextLength, width], dtype)
   }
 
-  func piece(_ length: Int, _ dtype: DType = .float32, batch: Int? = nil, _ random: inout TestRandom) throws -> Piece {
-    try Piece(values(length, dtype, batch: batch, &random), context: context(dtype, batch: batch, &random))
+  func piece(_ length: Int, _ random: inout TestRandom, _ dtype: DType = .float32, batch: Int? = nil) throws -> Piece {
+    try Piece(values(length, &random, dtype, batch: batch), context: context(&random, dtype, batch: batch))
   }
 
   /// A state that has seen a few tokens (and its region), without history.
-  func start(_ length: Int, _ dtype: DType = .float32, batch: Int? = nil, _ random: inout TestRandom) throws -> MixerState {
+  func start(_ length: Int, _ random: inout TestRandom, _ dtype: DType = .float32, batch: Int? = nil) throws -> MixerState {
     var state = try mixer.initialState(batch: batch ?? self.batch)
     if regionLength > 0 {
-      _ = try mixer(piece(regionLength, dtype, batch: batch, &random), state: &state)
+      _ = try mixer(piece(regionLength, &random, dtype, batch: batch), state: &state)
       try mixer.seal(&state)
     }
-    if length > 0 { _ = try mixer(piece(length, dtype, batch: batch, &random), state: &state) }
+    if length > 0 { _ = try mixer(piece(length, &random, dtype, batch: batch), state: &state) }
     return state.detached
   }
 
@@ -85,7 +85,9 @@ enum LawTolerance {
   }
   static func state(_ dtype: DType) -> Tolerance { outputs(dtype) }
   static func gradients(_ dtype: DType) -> Tolerance {
-    dtype == .bfloat16 ? Tolerance(ratio: 3e-2, floor: 1e-3, spread: 40) : Tolerance(ratio: 1e-5, floor: 1e-6)
+    // Where a norm divides by little, single gradients are large and so are their errors.
+    dtype == .bfloat16
+      ? Tolerance(ratio: 3e-2, floor: 1e-3, spread: 100) : Tolerance(ratio: 1e-5, floor: 1e-6, spread: 100)
   }
 }
 

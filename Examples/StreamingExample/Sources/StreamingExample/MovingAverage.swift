@@ -94,7 +94,8 @@ struct MovingAverage: RegisteredMixer, MergingMixer {
     return Summary(
       length: piece.length,
       tensors: [
-        "decay": try decay.select(piece.length - 1, axis: 1), "increment": try increment.select(piece.length - 1, axis: 1),
+        "decay": try decay.select(piece.length - 1, axis: 1),
+        "increment": try increment.select(piece.length - 1, axis: 1),
       ])
   }
 
