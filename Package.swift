@@ -50,6 +50,7 @@ let package = Package(
     .testTarget(name: "LayersTests", dependencies: ["FermataLayers", "FermataTestSupport"]),
     .testTarget(name: "MixersTests", dependencies: ["FermataMixers", "FermataTestSupport"]),
     .testTarget(name: "ModelsTests", dependencies: ["FermataModels", "FermataTestSupport"]),
+    .testTarget(name: "InferenceTests", dependencies: ["FermataInference", "FermataTestSupport"]),
     .testTarget(name: "TrainingTests", dependencies: ["FermataTraining", "FermataTestSupport"]),
     .testTarget(name: "CommandTests", dependencies: ["FermataCommand"]),
   ],

@@ -3,11 +3,11 @@
 # usage: Scripts/demo.sh [TEXT]     TEXT: a file or a folder; without it, the licence texts that Debian carries.
 # DEMO_TIME=30s makes the training shorter, DEMO_DTYPE=f32 exact.
 set -euo pipefail
+export LC_NUMERIC=C
 
-text=$(realpath -- "${1:-/usr/share/common-licenses}")
+text=$(realpath -m -- "${1:-/usr/share/common-licenses}")
 cd "$(dirname "$0")/.."
-bin=$(swift build -c release --show-bin-path)
-fermata=$bin/fermata
+fermata=$(swift build -c release --show-bin-path)/fermata
 run=runs/demo-$(date +%Y%m%d-%H%M%S)
 
 heading() { printf '\n=== %s\n\n' "$*"; }
@@ -73,6 +73,6 @@ cat <<END
   $run/loss.svg    the loss curve; any browser shows it
   $run/data        the text, as it was divided
 
-The command is $fermata; try
-  $fermata generate --model $run/best --prompt "You may "
+The command is also .build/release/fermata; try
+  .build/release/fermata generate --model $run/best --prompt "You may "
 END

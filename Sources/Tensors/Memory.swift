@@ -19,6 +19,8 @@ public enum Memory {
   private struct State: Sendable {
     var live = 0
     var peak = 0
+    /// The peak since the process began, which bounds the cache: starting a new measurement must not empty it.
+    var highest = 0
     var cached = 0
     var systemAllocations = 0
     var allocations = 0
@@ -94,6 +96,7 @@ public enum Memory {
       }
       state.live += size
       state.peak = max(state.peak, state.live)
+      state.highest = max(state.highest, state.live)
       state.allocations += 1
       guard let address = state.free[size]?.popLast() else {
         state.systemAllocations += 1
@@ -130,12 +133,12 @@ public enum Memory {
     if size >= mapThreshold { fm_unmap_memory(pointer, size) } else { free(pointer) }
   }
 
-  /// The cache never holds more than what was alive at the peak, nor more than this share of it.
+  /// The cache never holds more than what was once alive.
   static func release(_ pointer: UnsafeMutableRawPointer, _ size: Int) {
     let address = UInt(bitPattern: pointer)
     let keep = state.withLock { state in
       state.live -= size
-      guard state.cached + size <= max(state.peak, 64 << 20) else { return false }
+      guard state.cached + size <= max(state.highest, 64 << 20) else { return false }
       state.cached += size
       state.free[size, default: []].append(address)
       return true

@@ -20,7 +20,9 @@ package struct TestRandom: RandomNumberGenerator {
   package init(_ name: String = #function) {
     TestRun.prepare()
     // FNV-1a: the standard library's hash changes from run to run.
-    state = name.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01b3 } ^ (TestRun.seed &* 0x9e37_79b9)
+    state =
+      name.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01b3 }
+      ^ (TestRun.seed &* 0x9e37_79b9)
   }
 
   package mutating func next() -> UInt64 {
@@ -41,7 +43,8 @@ package struct TestRandom: RandomNumberGenerator {
   }
 
   /// Normal numbers, rounded to the type.
-  package mutating func tensor(_ shape: [Int], _ dtype: DType = .float32, deviation: Double = 1, mean: Double = 0) throws
+  package mutating func tensor(_ shape: [Int], _ dtype: DType = .float32, deviation: Double = 1, mean: Double = 0)
+    throws
     -> Tensor
   {
     let values = (0..<shape.reduce(1, *)).map { _ in Float(mean + deviation * normal()) }
@@ -49,7 +52,8 @@ package struct TestRandom: RandomNumberGenerator {
   }
 
   /// Uniform numbers in low..<high.
-  package mutating func uniform(_ shape: [Int], _ low: Float, _ high: Float, _ dtype: DType = .float32) throws -> Tensor {
+  package mutating func uniform(_ shape: [Int], _ low: Float, _ high: Float, _ dtype: DType = .float32) throws -> Tensor
+  {
     let values = (0..<shape.reduce(1, *)).map { _ in Float.random(in: low..<high, using: &self) }
     return try Tensor(values, shape: shape).cast(to: dtype)
   }

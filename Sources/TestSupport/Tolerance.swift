@@ -44,7 +44,9 @@ package struct Mismatch: Error, CustomStringConvertible {
 }
 
 /// Throws unless two tensors have one shape and type and values within the tolerance.
-package func expectClose(_ actual: Tensor, _ expected: Tensor, _ tolerance: Tolerance, _ label: @autoclosure () -> String = "")
+package func expectClose(
+  _ actual: Tensor, _ expected: Tensor, _ tolerance: Tolerance, _ label: @autoclosure () -> String = ""
+)
   throws
 {
   guard actual.shape == expected.shape, actual.dtype == expected.dtype else {

@@ -10,7 +10,9 @@ import Testing
     var weight: Tensor
     var targets: Tensor
 
-    init(_ rows: Int, _ width: Int, _ vocabulary: Int, _ dtype: DType, _ random: inout TestRandom, ignored: Double = 0.2) throws {
+    init(
+      _ rows: Int, _ width: Int, _ vocabulary: Int, _ dtype: DType, _ random: inout TestRandom, ignored: Double = 0.2
+    ) throws {
       hidden = try random.tensor([rows, width], dtype)
       weight = try random.tensor([vocabulary, width], deviation: 2 / Double(width).squareRoot())
       let ids = (0..<rows).map { _ in random.chance(ignored) ? Int32(-1) : Int32(random.int(0...vocabulary - 1)) }
@@ -24,7 +26,8 @@ import Testing
   @Test(arguments: [DType.float32, .bfloat16]) func matchesItsReference(_ dtype: DType) throws {
     try onEveryPath { path in
       var random = TestRandom("cross entropy \(dtype)")
-      for (rows, width, vocabulary) in [(70, 24, 300), (1, 1, 1), (2, 3, 2), (63, 65, 64), (3, 100, 65), (65, 2, 1000)] {
+      for (rows, width, vocabulary) in [(70, 24, 300), (1, 1, 1), (2, 3, 2), (63, 65, 64), (3, 100, 65), (65, 2, 1000)]
+      {
         let problem = try Problem(rows, width, vocabulary, dtype, &random)
         let (hidden, weight) = (problem.hidden.tracked(), problem.weight.tracked())
         let fused = try crossEntropy(hidden: hidden, weight: weight, targets: problem.targets, scale: 0.5)
@@ -53,7 +56,10 @@ import Testing
     }
     let rowWeights = try random.uniform([5], 0, 2)
     try gradientCheck("weighted crossEntropy", [problem.hidden, problem.weight]) {
-      [try crossEntropy(hidden: $0[0], weight: $0[1], targets: problem.targets, rowWeights: rowWeights, scale: -2).total * 3]
+      [
+        try crossEntropy(hidden: $0[0], weight: $0[1], targets: problem.targets, rowWeights: rowWeights, scale: -2)
+          .total * 3
+      ]
     }
   }
 
@@ -99,16 +105,18 @@ import Testing
     let hidden = try source.normal([rows, width]).tracked()
     let weight = try source.normal([vocabulary, width], deviation: 0.1).tracked()
     let targets = try Tensor.range(rows, step: 250)
-    let before = Memory.usage.live
-    Memory.resetPeak()
-    let result = try crossEntropy(hidden: hidden, weight: weight, targets: targets, scale: 1 / Float(rows))
-    let found = try gradients(of: result.total)
-    let extra = Memory.usage.peak - before
     let weightGradient = vocabulary * width * 4
-    #expect(found[weight] != nil)
-    // Other suites run beside this one; they are small.
-    #expect(extra < 2 * weightGradient + (64 << 20), "\(extra >> 20) MiB")
-    #expect(abs(try result.total.item() - 12.08) < 0.3)
+    var losses: [Float] = []
+    let holds = try holdsOnce {
+      let before = Memory.usage.live
+      Memory.resetPeak()
+      let result = try crossEntropy(hidden: hidden, weight: weight, targets: targets, scale: 1 / Float(rows))
+      let found = try gradients(of: result.total)
+      losses.append(try result.total.item())
+      return found[weight]?.shape == weight.shape && Memory.usage.peak - before < weightGradient + (48 << 20)
+    }
+    #expect(holds)
+    #expect(losses.allSatisfy { abs($0 - 12.08) < 0.3 })
   }
 
   @Test func threadsDoNotMatter() throws {
@@ -128,7 +136,9 @@ import Testing
     let (hidden, weight) = (try Tensor.zeros([2, 3]), try Tensor.zeros([5, 3]))
     let targets = try Tensor.zeros([2], .int32)
     func fails(_ h: Tensor, _ w: Tensor, _ t: Tensor, weights: Tensor? = nil, _ name: String) {
-      #expect(throws: TensorError.self, "\(name)") { try crossEntropy(hidden: h, weight: w, targets: t, rowWeights: weights, scale: 1) }
+      #expect(throws: TensorError.self, "\(name)") {
+        try crossEntropy(hidden: h, weight: w, targets: t, rowWeights: weights, scale: 1)
+      }
     }
     fails(hidden, try Tensor.zeros([5, 4]), targets, "width")
     fails(hidden, weight, try Tensor.zeros([3], .int32), "rows")

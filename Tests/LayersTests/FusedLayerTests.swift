@@ -26,7 +26,9 @@ struct FusedCase: Sendable {
     let (expected, oracle) = try run(reference)
     try expectClose(y, expected, .fused(dtype), label)
     for index in inputs.indices {
-      guard let a = found[index], let b = oracle[index] else { throw Mismatch("\(label): no gradient of input \(index)") }
+      guard let a = found[index], let b = oracle[index] else {
+        throw Mismatch("\(label): no gradient of input \(index)")
+      }
       try expectClose(a, b, .fusedGradient(dtype), "\(label), gradient of input \(index)")
     }
   }
@@ -43,7 +45,8 @@ struct FusedCase: Sendable {
       name: "layerNorm",
       inputs: { random, rows, width, dtype in
         [
-          try random.tensor([rows, width], dtype, deviation: 2, mean: 0.5), try random.tensor([width], deviation: 0.3, mean: 1),
+          try random.tensor([rows, width], dtype, deviation: 2, mean: 0.5),
+          try random.tensor([width], deviation: 0.3, mean: 1),
           try random.tensor([width]),
         ]
       },
@@ -70,7 +73,9 @@ struct FusedCase: Sendable {
     var random = TestRandom()
     for operation in Self.cases {
       for width in [3, 6] {
-        try gradientCheck(operation.name, operation.inputs(&random, 3, width, .float32), step: 0.01) { [try operation.fused($0)] }
+        try gradientCheck(operation.name, operation.inputs(&random, 3, width, .float32), step: 0.01) {
+          [try operation.fused($0)]
+        }
       }
     }
   }
@@ -90,7 +95,8 @@ struct FusedCase: Sendable {
 
   @Test func oneFeatureAndNoRows() throws {
     let one = try Tensor([3, -2, 0] as [Float], shape: [3, 1])
-    #expect(try rmsNorm(one, weight: Tensor([2]), epsilon: 0.0001).floats().map { ($0 * 1000).rounded() } == [2000, -2000, 0])
+    #expect(
+      try rmsNorm(one, weight: Tensor([2]), epsilon: 0.0001).floats().map { ($0 * 1000).rounded() } == [2000, -2000, 0])
     #expect(try layerNorm(one, weight: Tensor([2]), bias: Tensor([5]), epsilon: 1).floats() == [5, 5, 5])
     for dtype in [DType.float32, .bfloat16] {
       let none = try Tensor.zeros([0, 4], dtype).tracked()
@@ -117,9 +123,12 @@ struct FusedCase: Sendable {
     let x = try Tensor.zeros([2, 3])
     let w = try Tensor.ones([3])
     let wrong: [() throws -> Tensor] = [
-      { try rmsNorm(x, weight: Tensor.ones([2]), epsilon: 1) }, { try rmsNorm(x.cast(to: .int32), weight: w, epsilon: 1) },
-      { try rmsNorm(Tensor(1), weight: w, epsilon: 1) }, { try rmsNorm(Tensor.zeros([2, 0]), weight: Tensor.zeros([0]), epsilon: 1) },
-      { try layerNorm(x, weight: w, bias: Tensor.zeros([2]), epsilon: 1) }, { try swiGLU(x) }, { try swiGLU(Tensor(1)) },
+      { try rmsNorm(x, weight: Tensor.ones([2]), epsilon: 1) },
+      { try rmsNorm(x.cast(to: .int32), weight: w, epsilon: 1) },
+      { try rmsNorm(Tensor(1), weight: w, epsilon: 1) },
+      { try rmsNorm(Tensor.zeros([2, 0]), weight: Tensor.zeros([0]), epsilon: 1) },
+      { try layerNorm(x, weight: w, bias: Tensor.zeros([2]), epsilon: 1) }, { try swiGLU(x) },
+      { try swiGLU(Tensor(1)) },
       { try swiGLU(Tensor.zeros([2, 0])) }, { try swiGLU(Tensor.zeros([2, 4], .int32)) },
     ]
     for (index, body) in wrong.enumerated() { #expect(throws: TensorError.self, "case \(index)") { try body() } }

@@ -62,7 +62,9 @@ private struct Block: Module {
 
   @Test func conversionTurnsMatricesOnly() throws {
     let converted = try block().converted(to: .bfloat16)
-    for (name, value) in try converted.parameters() { #expect(value.dtype == (value.rank >= 2 ? .bfloat16 : .float32), "\(name)") }
+    for (name, value) in try converted.parameters() {
+      #expect(value.dtype == (value.rank >= 2 ? .bfloat16 : .float32), "\(name)")
+    }
     var random = TestRandom()
     let x = try random.tensor([3, 4], .bfloat16)
     #expect(try converted.head(converted.feedForward(converted.norm(x))).dtype == .bfloat16)

@@ -17,15 +17,24 @@ import Testing
 
     func inputs(_ dtype: DType, _ random: inout TestRandom) throws -> [Tensor] {
       [
-        try random.tensor([batch, queries, heads, width], dtype), try random.tensor([batch, keys, groups, width], dtype),
+        try random.tensor([batch, queries, heads, width], dtype),
+        try random.tensor([batch, keys, groups, width], dtype),
         try random.tensor([batch, keys, groups, valueWidth], dtype),
       ]
     }
   }
 
-  static func compare(_ size: Size, _ mask: AttentionMask, _ dtype: DType, _ label: String, _ random: inout TestRandom) throws {
+  /// Over few keys the gradient of scores is a small difference of numbers around one, each rounded to bf16.
+  static func gradient(_ dtype: DType) -> Tolerance {
+    dtype == .bfloat16 ? Tolerance(ratio: 1.5e-2, floor: 2e-3) : .fusedGradient(dtype)
+  }
+
+  static func compare(_ size: Size, _ mask: AttentionMask, _ dtype: DType, _ label: String, _ random: inout TestRandom)
+    throws
+  {
     try expectSame(
-      "attention \(dtype) \(size) \(label)", size.inputs(dtype, &random), output: .fused(dtype), gradient: .fusedGradient(dtype),
+      "attention \(dtype) \(size) \(label)", size.inputs(dtype, &random), output: .fused(dtype),
+      gradient: gradient(dtype),
       fused: { [try attention($0[0], $0[1], $0[2], mask: mask)] },
       reference: { [try attentionReference($0[0], $0[1], $0[2], mask: mask)] })
   }
@@ -44,7 +53,9 @@ import Testing
         if has(4) {
           func positions(_ rows: Int, _ count: Int, from start: Int) throws -> Tensor {
             let values = (0..<rows).flatMap { _ in
-              (0..<count).reduce(into: [Int32(start)]) { list, _ in list.append((list.last ?? 0) + Int32(random.int(1...2))) }.dropLast()
+              (0..<count).reduce(into: [Int32(start)]) { list, _ in
+                list.append((list.last ?? 0) + Int32(random.int(1...2)))
+              }.dropLast()
             }
             return try Tensor(values, shape: [rows, count])
           }
@@ -60,18 +71,24 @@ import Testing
           mask.keyDocuments = try documents(size.keys)
         }
         if has(6) { mask.visible = try random.flags([has(0) ? 1 : 2, size.queries, size.keys], probability: 0.6) }
-        try Self.compare(size, mask, dtype, "mask \(bits): \(mask.isCausal) \(mask.window) \(mask.sinks) \(mask.prefix)", &random)
+        try Self.compare(
+          size, mask, dtype, "mask \(bits): \(mask.isCausal) \(mask.window) \(mask.sinks) \(mask.prefix)", &random)
       }
     }
   }
 
   @Test(arguments: [DType.float32, .bfloat16]) func awkwardSizes(_ dtype: DType) throws {
     let sizes = [
-      Size(queries: 1, keys: 1), Size(queries: 2, keys: 2), Size(queries: 3, keys: 3), Size(queries: 63, keys: 63), Size(queries: 64, keys: 64),
-      Size(queries: 65, keys: 65), Size(queries: 100, keys: 100), Size(queries: 1, keys: 65), Size(queries: 1, keys: 300),
-      Size(queries: 5, keys: 100), Size(queries: 65, keys: 3), Size(batch: 2, queries: 33, keys: 70, heads: 6, groups: 2, width: 64, valueWidth: 64),
-      Size(queries: 20, keys: 20, heads: 3, groups: 3, width: 1, valueWidth: 3), Size(queries: 9, keys: 130, heads: 8, groups: 1, width: 33, valueWidth: 65),
-      Size(queries: 17, keys: 17, heads: 1, groups: 1, width: 128, valueWidth: 100), Size(queries: 130, keys: 257, width: 16, valueWidth: 16),
+      Size(queries: 1, keys: 1), Size(queries: 2, keys: 2), Size(queries: 3, keys: 3), Size(queries: 63, keys: 63),
+      Size(queries: 64, keys: 64),
+      Size(queries: 65, keys: 65), Size(queries: 100, keys: 100), Size(queries: 1, keys: 65),
+      Size(queries: 1, keys: 300),
+      Size(queries: 5, keys: 100), Size(queries: 65, keys: 3),
+      Size(batch: 2, queries: 33, keys: 70, heads: 6, groups: 2, width: 64, valueWidth: 64),
+      Size(queries: 20, keys: 20, heads: 3, groups: 3, width: 1, valueWidth: 3),
+      Size(queries: 9, keys: 130, heads: 8, groups: 1, width: 33, valueWidth: 65),
+      Size(queries: 17, keys: 17, heads: 1, groups: 1, width: 128, valueWidth: 100),
+      Size(queries: 130, keys: 257, width: 16, valueWidth: 16),
     ]
     try onEveryPath { path in
       var random = TestRandom("sizes \(dtype)")
@@ -93,18 +110,23 @@ import Testing
   }
 
   @Test(arguments: [DType.float32, .bfloat16]) func viewsAreReadWhereTheyLie(_ dtype: DType) throws {
-    var random = TestRandom()
-    let joined = try random.tensor([2, 9, 4, 24], dtype)
-    let parts = try [0..<8, 8..<16, 16..<24].map { try joined.slice($0, axis: 3) }
-    let copies = try parts.map { try $0.contiguous() }
-    try expectSameBits(
-      attention(parts[0], parts[1], parts[2], mask: .causal), attention(copies[0], copies[1], copies[2], mask: .causal))
-    let headsFirst = try copies.map { try $0.transposed(1, 2).contiguous().transposed(1, 2) }
-    try expectSameBits(
-      attention(headsFirst[0], headsFirst[1], headsFirst[2], mask: .causal), attention(copies[0], copies[1], copies[2], mask: .causal))
-    let one = try copies[1].slice(0..<1, axis: 0).broadcast(to: copies[1].shape)
-    try expectSameBits(
-      attention(copies[0], one, one, mask: .everything), attention(copies[0], one.contiguous(), one.contiguous(), mask: .everything))
+    try withSteadyProcess {
+      var random = TestRandom()
+      let joined = try random.tensor([2, 9, 4, 24], dtype)
+      let parts = try [0..<8, 8..<16, 16..<24].map { try joined.slice($0, axis: 3) }
+      let copies = try parts.map { try $0.contiguous() }
+      try expectSameBits(
+        attention(parts[0], parts[1], parts[2], mask: .causal),
+        attention(copies[0], copies[1], copies[2], mask: .causal))
+      let headsFirst = try copies.map { try $0.transposed(1, 2).contiguous().transposed(1, 2) }
+      try expectSameBits(
+        attention(headsFirst[0], headsFirst[1], headsFirst[2], mask: .causal),
+        attention(copies[0], copies[1], copies[2], mask: .causal))
+      let one = try copies[1].slice(0..<1, axis: 0).broadcast(to: copies[1].shape)
+      try expectSameBits(
+        attention(copies[0], one, one, mask: .everything),
+        attention(copies[0], one.contiguous(), one.contiguous(), mask: .everything))
+    }
   }
 
   /// Outputs over two parts of the keys, joined by their sums of exponentials, are the output over all keys.
@@ -133,14 +155,18 @@ import Testing
       // Through the merge, gradients flow by the statistics as well. (Where a part is unseen they would be infinity minus infinity.)
       guard keys - queries >= cut else { continue }
       try expectSame(
-        "merged \(dtype) (\(queries), \(keys))", inputs, output: .fused(dtype), gradient: .fusedGradient(dtype), fused: merged,
+        "merged \(dtype) (\(queries), \(keys))", inputs, output: .fused(dtype), gradient: Self.gradient(dtype),
+        fused: merged,
         reference: { [try attentionReference($0[0], $0[1], $0[2], mask: masked(0..<keys))] })
     }
   }
 
   @Test(arguments: [DType.float32, .bfloat16]) func threadsDoNotMatter(_ dtype: DType) throws {
     var random = TestRandom()
-    for size in [Size(batch: 2, queries: 130, keys: 130, heads: 4, groups: 2, width: 32, valueWidth: 32), Size(queries: 1, keys: 700)] {
+    for size in [
+      Size(batch: 2, queries: 130, keys: 130, heads: 4, groups: 2, width: 32, valueWidth: 32),
+      Size(queries: 1, keys: 700),
+    ] {
       let inputs = try size.inputs(dtype, &random)
       try expectThreadsDoNotMatter("attention \(dtype) \(size)") {
         let (outputs, found) = try outputsAndGradients(inputs) {
@@ -181,11 +207,14 @@ import Testing
     visible.visible = try Tensor.zeros([2, 3, 5], .uint8)
     let wrong: [() throws -> Tensor] = [
       { try attention(q, Tensor.zeros([1, 5, 3, 8]), Tensor.zeros([1, 5, 3, 8]), mask: .causal) },
-      { try attention(q, k, Tensor.zeros([1, 4, 2, 8]), mask: .causal) }, { try attention(q, k.cast(to: .bfloat16), k, mask: .causal) },
-      { try attention(q, Tensor.zeros([1, 5, 2, 7]), k, mask: .causal) }, { try attention(q, Tensor.zeros([1, 5, 0, 8]), Tensor.zeros([1, 5, 0, 8]), mask: .causal) },
+      { try attention(q, k, Tensor.zeros([1, 4, 2, 8]), mask: .causal) },
+      { try attention(q, k.cast(to: .bfloat16), k, mask: .causal) },
+      { try attention(q, Tensor.zeros([1, 5, 2, 7]), k, mask: .causal) },
+      { try attention(q, Tensor.zeros([1, 5, 0, 8]), Tensor.zeros([1, 5, 0, 8]), mask: .causal) },
       { try attention(q.select(0, axis: 0), k, k, mask: .causal) }, { try attention(q, k, k, mask: documents) },
       { try attention(q, k, k, mask: positions) }, { try attention(q, k, k, mask: visible) },
-      { try attention(q, k, k, mask: AttentionMask(window: -1)) }, { try attention(q, k, k, mask: AttentionMask(prefix: -2)) },
+      { try attention(q, k, k, mask: AttentionMask(window: -1)) },
+      { try attention(q, k, k, mask: AttentionMask(prefix: -2)) },
     ]
     for (index, body) in wrong.enumerated() { #expect(throws: TensorError.self, "case \(index)") { try body() } }
   }

@@ -36,7 +36,8 @@ struct Golden {
       func values<Element: TensorElement>(_ type: Element.Type) throws -> Tensor {
         let size = MemoryLayout<Element>.size
         return try Tensor(
-          (0..<entry.count).map { bytes.loadUnaligned(fromByteOffset: $0 * size, as: Element.self) }, shape: entry.shape)
+          (0..<entry.count).map { bytes.loadUnaligned(fromByteOffset: $0 * size, as: Element.self) }, shape: entry.shape
+        )
       }
       switch dtype {
       case .float32: return try values(Float.self)
@@ -56,7 +57,9 @@ struct Golden {
 }
 
 @Suite struct KernelGoldenTests {
-  @Test(.enabled("the golden file is missing") { Golden.exists("attention") }) func attentionGivesPyTorchsAnswers() throws {
+  @Test(.enabled("the golden file is missing") { Golden.exists("attention") }) func attentionGivesPyTorchsAnswers()
+    throws
+  {
     let golden = try Golden("attention")
     let (query, doutput) = (try golden("query"), try golden("doutput"))
     let scale = Float(try golden.number("scale"))
@@ -73,11 +76,18 @@ struct Golden {
     ]
     try onEveryPath { path in
       for (name, mask) in cases {
-        let (key, value) = name == "cross" ? (try golden("context_key"), try golden("context_value")) : (try golden("key"), try golden("value"))
-        let shown = try mask.dense(batch: 1, queries: query.shape[1], keys: key.shape[1]).flatMap { $0.flatMap { $0.map { UInt8($0 ? 1 : 0) } } }
-        guard try golden("\(name)/mask").values(as: UInt8.self) == shown else { throw Mismatch("\(name): another mask than PyTorch's") }
+        let (key, value) =
+          name == "cross"
+          ? (try golden("context_key"), try golden("context_value")) : (try golden("key"), try golden("value"))
+        let shown = try mask.dense(batch: 1, queries: query.shape[1], keys: key.shape[1]).flatMap {
+          $0.flatMap { $0.map { UInt8($0 ? 1 : 0) } }
+        }
+        guard try golden("\(name)/mask").values(as: UInt8.self) == shown else {
+          throw Mismatch("\(name): another mask than PyTorch's")
+        }
         let leaves = [query, key, value].map { $0.tracked() }
-        let (output, statistics) = try attentionWithStatistics(leaves[0], leaves[1], leaves[2], mask: mask, scale: scale)
+        let (output, statistics) = try attentionWithStatistics(
+          leaves[0], leaves[1], leaves[2], mask: mask, scale: scale)
         let found = try gradients(of: [(output, doutput)])
         try expectClose(output.detached, golden("\(name)/output"), .fused(.float32), "\(name) output")
         try expectClose(statistics.detached, golden("\(name)/log_sum_exp"), .fused(.float32), "\(name) log-sum-exp")

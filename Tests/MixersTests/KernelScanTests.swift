@@ -26,7 +26,8 @@ import Testing
       let gateShape = [batch, length, heads] + (vectorGate ? [width] : [])
       let state = startsFromState ? [try random.tensor([batch, heads, width, valueWidth])] : []
       return [
-        try random.tensor([batch, length, heads, width], dtype), try random.tensor([batch, length, heads, width], dtype),
+        try random.tensor([batch, length, heads, width], dtype),
+        try random.tensor([batch, length, heads, width], dtype),
         try random.tensor([batch, length, heads, valueWidth], dtype), try random.uniform(gateShape, -strength, 0),
       ] + state
     }
@@ -38,27 +39,33 @@ import Testing
         "scan \(dtype) \(self)", inputs(dtype, &random), output: .fused(dtype), gradient: .fusedGradient(dtype),
         fused: { x in
           let (y, s) = try gatedScan(
-            query: x[0], key: x[1], value: x[2], gate: x[3], state: x.count > 4 ? x[4] : nil, resets: flags, scale: scale)
+            query: x[0], key: x[1], value: x[2], gate: x[3], state: x.count > 4 ? x[4] : nil, resets: flags,
+            scale: scale)
           return [y, s]
         },
         reference: { x in
           let (y, s) = try gatedScanReference(
-            query: x[0], key: x[1], value: x[2], gate: x[3], state: x.count > 4 ? x[4] : nil, resets: flags, scale: scale)
+            query: x[0], key: x[1], value: x[2], gate: x[3], state: x.count > 4 ? x[4] : nil, resets: flags,
+            scale: scale)
           return [y, s]
         })
     }
   }
 
-  @Test(arguments: [DType.float32, .bfloat16], [true, false]) func matchesSimpleOperations(_ dtype: DType, vectorGate: Bool) throws {
+  @Test(arguments: [DType.float32, .bfloat16], [true, false]) func matchesSimpleOperations(
+    _ dtype: DType, vectorGate: Bool
+  ) throws {
     try onEveryPath { path in
       var random = TestRandom("scan \(dtype) \(vectorGate)")
       for length in [1, 2, 3, 63, 64, 65, 100] {
         for (state, resets) in [(true, true), (false, false)] {
-          try Problem(batch: 2, length: length, vectorGate: vectorGate, startsFromState: state, resets: resets).compare(dtype, &random)
+          try Problem(batch: 2, length: length, vectorGate: vectorGate, startsFromState: state, resets: resets).compare(
+            dtype, &random)
         }
       }
       for (width, valueWidth, heads) in [(1, 1, 1), (3, 65, 2), (33, 2, 3), (64, 64, 1), (65, 100, 1)] {
-        try Problem(length: 70, heads: heads, width: width, valueWidth: valueWidth, vectorGate: vectorGate).compare(dtype, &random)
+        try Problem(length: 70, heads: heads, width: width, valueWidth: valueWidth, vectorGate: vectorGate).compare(
+          dtype, &random)
       }
     }
   }
@@ -68,7 +75,8 @@ import Testing
     try onEveryPath { path in
       var random = TestRandom("strong decay")
       for strength: Float in [0, 20, 200, 1e4] {
-        try Problem(length: 130, vectorGate: vectorGate, resets: strength == 20, strength: strength + 1e-6).compare(.float32, &random)
+        try Problem(length: 130, vectorGate: vectorGate, resets: strength == 20, strength: strength + 1e-6).compare(
+          .float32, &random)
       }
     }
   }
@@ -85,7 +93,9 @@ import Testing
       try expectSame(
         "infinite decay", inputs, output: .fused(.float32), gradient: .fusedGradient(.float32),
         fused: { list(try gatedScan(query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], scale: 1)) },
-        reference: { list(try gatedScanReference(query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], scale: 1)) })
+        reference: {
+          list(try gatedScanReference(query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], scale: 1))
+        })
     }
   }
 
@@ -97,7 +107,8 @@ import Testing
     var inputs = try problem.inputs(.float32, &random)
     inputs[3] = try inputs[3] - 0.5  // differences must not take decays above 1
     try gradientCheck("gatedScan \(vectorGate)", inputs) {
-      let (y, s) = try gatedScan(query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], resets: resets, scale: 0.6)
+      let (y, s) = try gatedScan(
+        query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], resets: resets, scale: 0.6)
       return [y, s]
     }
   }
@@ -105,7 +116,8 @@ import Testing
   @Test(arguments: [DType.float32, .bfloat16]) func threadsDoNotMatter(_ dtype: DType) throws {
     var random = TestRandom()
     for vectorGate in [true, false] {
-      let inputs = try Problem(batch: 2, length: 150, heads: 3, width: 33, valueWidth: 40, vectorGate: vectorGate).inputs(dtype, &random)
+      let inputs = try Problem(batch: 2, length: 150, heads: 3, width: 33, valueWidth: 40, vectorGate: vectorGate)
+        .inputs(dtype, &random)
       try expectThreadsDoNotMatter("scan \(dtype) \(vectorGate)") {
         let (outputs, found) = try outputsAndGradients(inputs) {
           let (y, s) = try gatedScan(query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], scale: 1)
@@ -123,32 +135,38 @@ import Testing
     let copies = try parts.map { try $0.contiguous() }
     for gate in [try random.uniform([2, 70, 3, 8], -1, 0), try random.uniform([2, 3, 70], -1, 0).transposed(1, 2)] {
       let (a, s) = try gatedScan(query: parts[0], key: parts[1], value: parts[2], gate: gate, state: nil, scale: 1)
-      let (b, t) = try gatedScan(query: copies[0], key: copies[1], value: copies[2], gate: gate.contiguous(), state: nil, scale: 1)
+      let (b, t) = try gatedScan(
+        query: copies[0], key: copies[1], value: copies[2], gate: gate.contiguous(), state: nil, scale: 1)
       try expectClose(a, b, .fused(.float32), "views")
       try expectClose(s, t, .fused(.float32), "views")
     }
     let empty = try copies[0].slice(0..<0, axis: 1)
     let state = try random.tensor([2, 3, 8, 8]).tracked()
-    let (y, s) = try gatedScan(query: empty, key: empty, value: empty, gate: Tensor.zeros([2, 0, 3]), state: state, scale: 1)
+    let (y, s) = try gatedScan(
+      query: empty, key: empty, value: empty, gate: Tensor.zeros([2, 0, 3]), state: state, scale: 1)
     #expect(y.shape == [2, 0, 3, 8])
     try expectSameBits(s.detached, state.detached)
     let seed = try random.tensor(s.shape)
     try expectSameBits(#require(gradients(of: [(s, seed)])[state]), seed)
-    let (_, zero) = try gatedScan(query: empty, key: empty, value: empty, gate: Tensor.zeros([2, 0, 3]), state: nil, scale: 1)
+    let (_, zero) = try gatedScan(
+      query: empty, key: empty, value: empty, gate: Tensor.zeros([2, 0, 3]), state: nil, scale: 1)
     #expect(try zero.floats().allSatisfy { $0 == 0 })
   }
 
   @Test func wrongShapesThrow() throws {
     let x = try Tensor.zeros([1, 4, 2, 3])
     let g = try Tensor.zeros([1, 4, 2])
-    func scan(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ g: Tensor, state: Tensor? = nil, resets: Tensor? = nil) throws -> Tensor {
+    func scan(_ q: Tensor, _ k: Tensor, _ v: Tensor, _ g: Tensor, state: Tensor? = nil, resets: Tensor? = nil) throws
+      -> Tensor
+    {
       try gatedScan(query: q, key: k, value: v, gate: g, state: state, resets: resets, scale: 1).output
     }
     let wrong: [() throws -> Tensor] = [
       { try scan(x, Tensor.zeros([1, 4, 2, 4]), x, g) }, { try scan(x, x, Tensor.zeros([1, 3, 2, 3]), g) },
       { try scan(x, x, x, Tensor.zeros([1, 4, 3])) }, { try scan(x, x, x, g.cast(to: .bfloat16)) },
       { try scan(x, x.cast(to: .bfloat16), x, g) }, { try scan(x, x, x, g, state: Tensor.zeros([1, 2, 3, 4])) },
-      { try scan(x, x, x, g, state: Tensor.zeros([1, 2, 3, 3], .bfloat16)) }, { try scan(x, x, x, g, resets: Tensor.zeros([1, 4])) },
+      { try scan(x, x, x, g, state: Tensor.zeros([1, 2, 3, 3], .bfloat16)) },
+      { try scan(x, x, x, g, resets: Tensor.zeros([1, 4])) },
       { try scan(x, x, x, g, resets: Tensor.zeros([1, 3], .uint8)) }, { try scan(g, g, g, g) },
     ]
     for (index, body) in wrong.enumerated() { #expect(throws: TensorError.self, "case \(index)") { try body() } }

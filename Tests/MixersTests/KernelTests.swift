@@ -5,7 +5,9 @@ import Testing
 @testable import FermataMixers
 
 /// Outputs of a function and the gradients of its inputs, from fixed random seeds at every output.
-func outputsAndGradients(_ inputs: [Tensor], _ body: ([Tensor]) throws -> [Tensor]) throws -> (outputs: [Tensor], gradients: [Tensor?]) {
+func outputsAndGradients(_ inputs: [Tensor], _ body: ([Tensor]) throws -> [Tensor]) throws -> (
+  outputs: [Tensor], gradients: [Tensor?]
+) {
   let leaves = inputs.map { $0.tracked() }
   let outputs = try body(leaves)
   var random = TestRandom("seeds")
@@ -19,7 +21,9 @@ func expectSame(
   reference: ([Tensor]) throws -> [Tensor]
 ) throws {
   let (a, b) = (try outputsAndGradients(inputs, fused), try outputsAndGradients(inputs, reference))
-  for (index, (x, y)) in zip(a.outputs, b.outputs).enumerated() { try expectClose(x, y, output, "\(label), output \(index)") }
+  for (index, (x, y)) in zip(a.outputs, b.outputs).enumerated() {
+    try expectClose(x, y, output, "\(label), output \(index)")
+  }
   for (index, (x, y)) in zip(a.gradients, b.gradients).enumerated() {
     // An input that cannot matter may have no gradient or zeros.
     let zeros = try Tensor.zeros(inputs[index].shape, inputs[index].dtype)
@@ -31,7 +35,8 @@ func expectSame(
   @Test(arguments: [DType.float32, .bfloat16]) func matchesSimpleOperations(_ dtype: DType) throws {
     try onEveryPath { path in
       var random = TestRandom("rotary \(dtype)")
-      for (batch, length, heads, width) in [(1, 1, 1, 2), (2, 3, 2, 8), (1, 65, 3, 64), (2, 63, 1, 100), (1, 5, 2, 66)] {
+      for (batch, length, heads, width) in [(1, 1, 1, 2), (2, 3, 2, 8), (1, 65, 3, 64), (2, 63, 1, 100), (1, 5, 2, 66)]
+      {
         let x = try random.tensor([batch, length, heads, width], dtype)
         for shared in [true, false] {
           let positions = try random.integers([shared ? 1 : batch, length], 0...10_000)
@@ -83,14 +88,16 @@ func expectSame(
       reference: { [try rotaryReference($0[0], cosine: c, sine: s)] })
     let turned = try x.transposed(1, 2).contiguous().transposed(1, 2)
     try expectClose(
-      rotary(turned, cosine: c, sine: s, width: 8, interleaved: false), rotaryReference(x, cosine: c, sine: s), .fused(.float32))
+      rotary(turned, cosine: c, sine: s, width: 8, interleaved: false), rotaryReference(x, cosine: c, sine: s),
+      .fused(.float32))
   }
 
   @Test func wrongShapesThrow() throws {
     let x = try Tensor.zeros([1, 4, 2, 8])
     let (c, s) = try RotaryPositions(width: 8).angles(Tensor.range(4).reshaped([1, 4]))
     let wrong: [() throws -> Tensor] = [
-      { try rotary(x, cosine: c, sine: s, width: 10, interleaved: false) }, { try rotary(x, cosine: c, sine: s, width: 7, interleaved: false) },
+      { try rotary(x, cosine: c, sine: s, width: 10, interleaved: false) },
+      { try rotary(x, cosine: c, sine: s, width: 7, interleaved: false) },
       { try rotary(x.select(0, axis: 0), cosine: c, sine: s, width: 8, interleaved: false) },
       { try rotary(x.slice(0..<3, axis: 1), cosine: c, sine: s, width: 8, interleaved: false) },
       { try rotary(x, cosine: c.cast(to: .bfloat16), sine: s, width: 8, interleaved: false) },
@@ -103,7 +110,9 @@ func expectSame(
 }
 
 @Suite struct KernelLSTMTests {
-  private static func problem(_ batch: Int, _ length: Int, _ width: Int, _ dtype: DType, _ random: inout TestRandom) throws -> [Tensor] {
+  private static func problem(_ batch: Int, _ length: Int, _ width: Int, _ dtype: DType, _ random: inout TestRandom)
+    throws -> [Tensor]
+  {
     [
       try random.tensor([batch, length, 4 * width], dtype),
       try random.tensor([4 * width, width], deviation: 1 / Double(width).squareRoot()).cast(to: dtype),
@@ -124,9 +133,14 @@ func expectSame(
           let gradient = dtype == .bfloat16 ? Tolerance(ratio: 3e-2, floor: 1e-3) : .fusedGradient(dtype)
           func list(_ result: LSTMResult) -> [Tensor] { [result.output, result.hidden, result.cell] }
           try expectSame(
-            "LSTM \(dtype) \(batch)×\(length)×\(width) resets \(withResets)", inputs, output: output, gradient: gradient,
-            fused: { list(try lstmScan(projections: $0[0], recurrent: $0[1], hidden: $0[2], cell: $0[3], resets: resets)) },
-            reference: { list(try lstmReference(projections: $0[0], recurrent: $0[1], hidden: $0[2], cell: $0[3], resets: resets)) })
+            "LSTM \(dtype) \(batch)×\(length)×\(width) resets \(withResets)", inputs, output: output,
+            gradient: gradient,
+            fused: {
+              list(try lstmScan(projections: $0[0], recurrent: $0[1], hidden: $0[2], cell: $0[3], resets: resets))
+            },
+            reference: {
+              list(try lstmReference(projections: $0[0], recurrent: $0[1], hidden: $0[2], cell: $0[3], resets: resets))
+            })
         }
       }
     }
@@ -155,7 +169,8 @@ func expectSame(
       }
     }
     let (h, c) = (try random.tensor([2, 3]), try random.tensor([2, 3]))
-    let empty = try lstmScan(projections: Tensor.zeros([2, 0, 12]), recurrent: Tensor.zeros([12, 3]), hidden: h, cell: c)
+    let empty = try lstmScan(
+      projections: Tensor.zeros([2, 0, 12]), recurrent: Tensor.zeros([12, 3]), hidden: h, cell: c)
     #expect(empty.output.shape == [2, 0, 3])
     try expectSameBits(empty.hidden, h)
     try expectSameBits(empty.cell, c)

@@ -29,7 +29,8 @@ import Testing
 
   @Test func rangeHasSteps() throws {
     #expect(try Tensor.range(4, from: 1, step: -0.5, .float32).floats() == [1, 0.5, 0, -0.5])
-    #expect(try Tensor.range(3, from: 5e9, .int64).values(as: Int64.self) == [5_000_000_000, 5_000_000_001, 5_000_000_002])
+    #expect(
+      try Tensor.range(3, from: 5e9, .int64).values(as: Int64.self) == [5_000_000_000, 5_000_000_001, 5_000_000_002])
   }
 
   @Test func castsRoundTruncateAndSaturate() throws {

@@ -53,7 +53,8 @@ import Testing
       let chosen = try Tensor.selecting(results[2], x, y)
       try expectClose(chosen, Naive(p.shape, zip(p.values, q.values).map { min($0, $1) }), .exact, "\(a) \(b)")
       let strided = try Tensor.selecting(results[2].expanded(at: 0).broadcast(to: [2] + p.shape), x, y)
-      try expectClose(strided, Naive([2] + p.shape, chosen.cast(to: .float32).floats().map(Double.init) + Naive(chosen).values))
+      try expectClose(
+        strided, Naive([2] + p.shape, chosen.cast(to: .float32).floats().map(Double.init) + Naive(chosen).values))
     }
     if dtype.isFloatingPoint {
       let nan = try Tensor([Float.nan, 1]).cast(to: dtype)
@@ -105,15 +106,20 @@ import Testing
     Function(name: "reciprocal", code: FM_RECIPROCAL, range: 0.01...50) { 1 / $0 },
     Function(name: "squared", code: FM_SQUARE) { $0 * $0 },
     Function(name: "sigmoid", code: FM_SIGMOID, range: -60...60) { 1 / (1 + exp(-$0)) },
-    Function(name: "logSigmoid", code: FM_LOG_SIGMOID, range: -60...60) { $0 < 0 ? $0 - log1p(exp($0)) : -log1p(exp(-$0)) },
+    Function(name: "logSigmoid", code: FM_LOG_SIGMOID, range: -60...60) {
+      $0 < 0 ? $0 - log1p(exp($0)) : -log1p(exp(-$0))
+    },
     Function(name: "tanh", code: FM_TANH) { tanh($0) },
     Function(name: "silu", code: FM_SILU) { $0 / (1 + exp(-$0)) },
     Function(name: "softplus", code: FM_SOFTPLUS, range: -60...60) { max($0, 0) + log1p(exp(-abs($0))) },
     Function(name: "relu", code: FM_RELU) { max($0, 0) },
-    Function(name: "gelu", code: FM_GELU, range: -6...6, expected: { 0.5 * $0 * erfc(-$0 / 2.0.squareRoot()) }, size: { abs($0) }),
+    Function(
+      name: "gelu", code: FM_GELU, range: -6...6, expected: { 0.5 * $0 * erfc(-$0 / 2.0.squareRoot()) },
+      size: { abs($0) }),
     Function(
       name: "geluTanh", code: FM_GELU_TANH, range: -6...6,
-      expected: { 0.5 * $0 * (1 + tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) }, size: { abs($0) }),
+      expected: { 0.5 * $0 * (1 + tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) },
+      size: { abs($0) }),
     Function(name: "sine", code: FM_SINE, range: -100...100, expected: { sin($0) }, size: { _ in 1 }),
     Function(name: "cosine", code: FM_COSINE, range: -100...100, expected: { cos($0) }, size: { _ in 1 }),
     Function(name: "sign", code: FM_SIGN) { $0 > 0 ? 1 : $0 < 0 ? -1 : 0 },
@@ -137,7 +143,8 @@ import Testing
               let allowed = dtype == .float32 ? 1e-6 * size + 1e-37 : abs(exact) / 255.9 + 1e-6 * size + 1e-37
               guard error <= allowed else {
                 throw Mismatch(
-                  "\(function.name)(\(input)) in \(dtype): expected \(exact), got \(output), relative error \(error / size)")
+                  "\(function.name)(\(input)) in \(dtype): expected \(exact), got \(output), relative error \(error / size)"
+                )
               }
             }
           }
@@ -186,9 +193,11 @@ import Testing
     let u = try Tensor.zeros([2, 3], .uint8)
     let deep = try Tensor.zeros([2, 1, 2, 1, 2, 1, 2, 1, 2])
     let wrong: [() throws -> Tensor] = [
-      { try x + i }, { try x - x.cast(to: .bfloat16) }, { try x * Tensor.zeros([2, 2]) }, { try x / Tensor.zeros([3, 2]) },
+      { try x + i }, { try x - x.cast(to: .bfloat16) }, { try x * Tensor.zeros([2, 2]) },
+      { try x / Tensor.zeros([3, 2]) },
       { try x .< i }, { try i.exp() }, { try u.sigmoid() }, { try i + 1 }, { try 1 / u }, { try -i },
-      { try Tensor.selecting(x, x, x) }, { try Tensor.selecting(u, x, i) }, { try Tensor.selecting(u, x, Tensor.zeros([4])) },
+      { try Tensor.selecting(x, x, x) }, { try Tensor.selecting(u, x, i) },
+      { try Tensor.selecting(u, x, Tensor.zeros([4])) },
       { try deep + deep },
     ]
     for (index, body) in wrong.enumerated() { #expect(throws: TensorError.self, "case \(index)") { try body() } }

@@ -6,7 +6,9 @@ import Testing
 @Suite struct GradientTests {
   @Test func arithmetic() throws {
     var random = TestRandom()
-    let shapes: [([Int], [Int])] = [([5], [5]), ([3, 4], [4]), ([3, 1], [2, 1, 4]), ([], [2, 3]), ([1, 1], [3, 2])]
+    let shapes: [([Int], [Int])] = [
+      ([5], [5]), ([3, 4], [4]), ([3, 1], [2, 1, 4]), ([], [2, 3]), ([1, 1], [3, 2]),
+    ]
     for (a, b) in shapes {
       let (x, y) = (try random.tensor(a), try random.uniform(b, 1, 2))
       let inputs = [x, y]
@@ -19,7 +21,8 @@ import Testing
     let x = try random.uniform([7], 1, 2)
     try gradientCheck("numbers", [x]) { x in
       [
-        try x[0] + 3, try 3 + x[0], try x[0] - 3, try 3 - x[0], try x[0] * 3, try 3 * x[0], try x[0] / 3, try 3 / x[0], try -x[0],
+        try x[0] + 3, try 3 + x[0], try x[0] - 3, try 3 - x[0], try x[0] * 3, try 3 * x[0], try x[0] / 3, try 3 / x[0],
+        try -x[0],
       ]
     }
     try gradientCheck("x * x", [x]) { [try $0[0] * $0[0] + $0[0] / $0[0] - $0[0]] }
@@ -39,7 +42,8 @@ import Testing
       try gradientCheck("\(name) of a view", [random.tensor([5, 3])]) { [try function($0[0].transposed(0, 1))] }
     }
     let positive: [(String, Function)] = [
-      ("log", { try $0.log() }), ("sqrt", { try $0.sqrt() }), ("reciprocalSquareRoot", { try $0.reciprocalSquareRoot() }),
+      ("log", { try $0.log() }), ("sqrt", { try $0.sqrt() }),
+      ("reciprocalSquareRoot", { try $0.reciprocalSquareRoot() }),
       ("absolute", { try $0.absolute() }), ("relu", { try $0.relu() }), ("negative relu", { try (-$0).relu() + $0 }),
       ("negative absolute", { try (-$0).absolute() }),
     ]
@@ -51,7 +55,8 @@ import Testing
     let x = try random.tensor([2, 3, 4])
     typealias Function = @Sendable (Tensor) throws -> [Tensor]
     let cases: [(String, Function)] = [
-      ("reshaped", { [try $0.reshaped([4, 6]) * 2] }), ("reshaped copy", { [try $0.transposed(0, 1).reshaped([6, 4])] }),
+      ("reshaped", { [try $0.reshaped([4, 6]) * 2] }),
+      ("reshaped copy", { [try $0.transposed(0, 1).reshaped([6, 4])] }),
       ("transposed", { [try $0.transposed([2, 0, 1])] }), ("contiguous", { [try $0.transposed(0, 2).contiguous()] }),
       ("slice", { [try $0.slice(1..<3, axis: 1)] }), ("empty slice", { [try $0.slice(1..<1, axis: 1), $0] }),
       ("select", { [try $0.select(2, axis: 2)] }), ("split", { try $0.split(sizes: [1, 0, 3], axis: 2) }),
@@ -59,10 +64,13 @@ import Testing
       ("broadcast", { [try $0.expanded(at: 1).broadcast(to: [3, 2, 5, 3, 4])] }),
       ("concatenated", { [try Tensor.concatenated([$0, $0.slice(0..<1, axis: 1), $0], axis: 1)] }),
       ("overlapping slices", { [try $0.slice(0..<2, axis: 1) * $0.slice(1..<3, axis: 1)] }),
-      ("split and used twice", {
-        let parts = try $0.split(sizes: [2, 1], axis: 1)
-        return [try parts[0] * parts[1], try parts[0] + 1]
-      }),
+      (
+        "split and used twice",
+        {
+          let parts = try $0.split(sizes: [2, 1], axis: 1)
+          return [try parts[0] * parts[1], try parts[0] + 1]
+        }
+      ),
     ]
     for (name, function) in cases { try gradientCheck(name, [x]) { try function($0[0]) } }
   }
@@ -83,7 +91,8 @@ import Testing
     }
     try gradientCheck("sum and mean of all", [x]) { [try $0[0].sum(), try $0[0].squared().mean()] }
     let shapes: [([Int], [Int])] = [
-      ([3, 4], [4, 5]), ([2, 3, 4], [4, 5]), ([3, 4], [2, 4, 5]), ([2, 1, 3, 4], [1, 3, 4, 2]), ([1, 1], [1, 1]), ([2, 1, 4], [2, 4, 1]),
+      ([3, 4], [4, 5]), ([2, 3, 4], [4, 5]), ([3, 4], [2, 4, 5]), ([2, 1, 3, 4], [1, 3, 4, 2]), ([1, 1], [1, 1]),
+      ([2, 1, 4], [2, 4, 1]),
     ]
     for (a, b) in shapes {
       try gradientCheck("\(a) by \(b)", [random.tensor(a), random.tensor(b)]) { [try matmul($0[0], $0[1])] }
@@ -97,7 +106,9 @@ import Testing
   @Test func selectionAndIndexing() throws {
     var random = TestRandom()
     let flags = try random.flags([3, 1], probability: 0.5)
-    try gradientCheck("selecting", [random.tensor([3, 4]), random.tensor([4])]) { [try Tensor.selecting(flags, $0[0], $0[1])] }
+    try gradientCheck("selecting", [random.tensor([3, 4]), random.tensor([4])]) {
+      [try Tensor.selecting(flags, $0[0], $0[1])]
+    }
     let indices = try Tensor([Int32(2), 0, 2, 2, 1, 0], shape: [2, 3])
     try gradientCheck("rows", [random.tensor([4, 5])]) { [try $0[0].rows(at: indices)] }
   }
@@ -114,7 +125,9 @@ import Testing
   @Test func severalSeedsAddUp() throws {
     let x = try Tensor([1, 2]).tracked()
     let (a, b) = (try x * 3, try x.squared())
-    let found = try gradients(of: [(a, Tensor([1, 0])), (b, Tensor([0, 10])), (a, Tensor([5, 5])), (try x.sum(), nil)])
+    let found = try gradients(of: [
+      (a, Tensor([1, 0])), (b, Tensor([0, 10])), (a, Tensor([5, 5])), (try x.sum(), nil),
+    ])
     #expect(try found[x]?.floats() == [3 + 15 + 1, 40 + 15 + 1])
   }
 

@@ -13,7 +13,8 @@ import Testing
         let indices = try random.integers(shape, 0...6)
         let ids = try indices.values(as: Int32.self).map(Int.init)
         let expected = ids.flatMap { id in (0..<width).map { naive[[id, $0]] } }
-        try expectClose(table.rows(at: indices), Naive(shape + [width], expected), .exact, "\(dtype) \(shape) of \(width)")
+        try expectClose(
+          table.rows(at: indices), Naive(shape + [width], expected), .exact, "\(dtype) \(shape) of \(width)")
       }
     }
     let strided = try random.integers([4, 9], 0...100, dtype).transposed(0, 1)
@@ -41,10 +42,13 @@ import Testing
     let table = try Tensor.zeros([3, 2])
     func indices(_ values: Int32...) throws -> Tensor { try Tensor(values, shape: [values.count]) }
     let wrong: [() throws -> Tensor] = [
-      { try table.rows(at: indices(0, 3)) }, { try table.rows(at: indices(-1)) }, { try table.rows(at: indices(.max, .min)) },
+      { try table.rows(at: indices(0, 3)) }, { try table.rows(at: indices(-1)) },
+      { try table.rows(at: indices(.max, .min)) },
       { try table.rows(at: Tensor.zeros([1], .int64)) }, { try Tensor.zeros([3]).rows(at: indices(0)) },
-      { try Tensor.zeros([0, 2]).rows(at: indices(0)) }, { try Tensor.scatterAdd(table, at: indices(0, 1, 2), rows: 2) },
-      { try Tensor.scatterAdd(table, at: indices(0, 1), rows: 3) }, { try Tensor.scatterAdd(table, at: indices(0, -1, 1), rows: 3) },
+      { try Tensor.zeros([0, 2]).rows(at: indices(0)) },
+      { try Tensor.scatterAdd(table, at: indices(0, 1, 2), rows: 2) },
+      { try Tensor.scatterAdd(table, at: indices(0, 1), rows: 3) },
+      { try Tensor.scatterAdd(table, at: indices(0, -1, 1), rows: 3) },
       { try Tensor.scatterAdd(table.cast(to: .int32), at: indices(0, 1, 2), rows: 3) },
       { try Tensor.scatterAdd(Tensor.zeros([0, 2]), at: Tensor.zeros([0], .int32), rows: -1) },
     ]

@@ -117,6 +117,8 @@ struct Naive {
 
 /// Throws unless a tensor has this shape and these values.
 func expectClose(_ actual: Tensor, _ expected: Naive, _ tolerance: Tolerance = .exact, _ label: String = "") throws {
-  guard actual.shape == expected.shape else { throw Mismatch("\(label): expected \(expected.shape), got \(actual.shape)") }
+  guard actual.shape == expected.shape else {
+    throw Mismatch("\(label): expected \(expected.shape), got \(actual.shape)")
+  }
   try expectClose(Naive(actual).values, expected.values, tolerance, label)
 }

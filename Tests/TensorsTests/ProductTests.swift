@@ -28,8 +28,10 @@ import Testing
   @Test(arguments: [DType.float32, .bfloat16]) func batchesBroadcast(_ dtype: DType) throws {
     var random = TestRandom("batches \(dtype)")
     let cases: [([Int], [Int])] = [
-      ([3, 4, 5], [3, 5, 2]), ([3, 4, 5], [5, 2]), ([4, 5], [3, 5, 2]), ([2, 1, 4, 5], [1, 3, 5, 2]), ([2, 3, 4, 5], [3, 5, 2]),
-      ([2, 3, 4, 5], [2, 1, 5, 2]), ([1, 1, 1], [6, 1, 1]), ([2, 1, 5], [2, 5, 1]), ([1, 1, 3, 1], [2, 2, 1, 3]), ([0, 2, 3], [3, 4]),
+      ([3, 4, 5], [3, 5, 2]), ([3, 4, 5], [5, 2]), ([4, 5], [3, 5, 2]), ([2, 1, 4, 5], [1, 3, 5, 2]),
+      ([2, 3, 4, 5], [3, 5, 2]),
+      ([2, 3, 4, 5], [2, 1, 5, 2]), ([1, 1, 1], [6, 1, 1]), ([2, 1, 5], [2, 5, 1]), ([1, 1, 3, 1], [2, 2, 1, 3]),
+      ([0, 2, 3], [3, 4]),
     ]
     for (a, b) in cases {
       let (x, y) = (try random.tensor(a, dtype), try random.tensor(b, dtype))
@@ -50,8 +52,14 @@ import Testing
       ("strided", try heads.slice(1..<3, axis: 1), try keys.slice(0..<2, axis: 1)),
       ("one row", try heads.slice(4..<5, axis: 2), keys), ("one column", heads, try keys.slice(0..<1, axis: 3)),
       ("inner one", try heads.slice(3..<4, axis: 3), try keys.slice(3..<4, axis: 2)),
-      ("all equal", try random.tensor([1, 1], dtype).broadcast(to: [4, 6]), try random.tensor([6, 1], dtype).broadcast(to: [6, 3])),
-      ("repeated rows", try random.tensor([1, 6], dtype).broadcast(to: [4, 6]), try random.tensor([1, 3], dtype).broadcast(to: [6, 3])),
+      (
+        "all equal", try random.tensor([1, 1], dtype).broadcast(to: [4, 6]),
+        try random.tensor([6, 1], dtype).broadcast(to: [6, 3])
+      ),
+      (
+        "repeated rows", try random.tensor([1, 6], dtype).broadcast(to: [4, 6]),
+        try random.tensor([1, 3], dtype).broadcast(to: [6, 3])
+      ),
       ("outer axes swapped", try base.transposed([1, 0, 2, 3]), try base.transposed([1, 0, 3, 2])),
       ("strange strides", try base.transposed([3, 1, 2, 0]), try base.transposed([3, 1, 0, 2])),
     ]
@@ -86,8 +94,10 @@ import Testing
     let x = try Tensor.zeros([2, 3])
     let wrong: [() throws -> Tensor] = [
       { try matmul(x, x) }, { try matmul(x, Tensor.zeros([3])) }, { try matmul(Tensor.zeros([3]), x) },
-      { try matmul(x, Tensor.zeros([3, 2], .bfloat16)) }, { try matmul(x.cast(to: .int32), Tensor.zeros([3, 2], .int32)) },
-      { try matmul(Tensor.zeros([2, 2, 3]), Tensor.zeros([3, 3, 2])) }, { try product(x, Tensor.zeros([3, 2]), output: .bfloat16) },
+      { try matmul(x, Tensor.zeros([3, 2], .bfloat16)) },
+      { try matmul(x.cast(to: .int32), Tensor.zeros([3, 2], .int32)) },
+      { try matmul(Tensor.zeros([2, 2, 3]), Tensor.zeros([3, 3, 2])) },
+      { try product(x, Tensor.zeros([3, 2]), output: .bfloat16) },
     ]
     for (index, body) in wrong.enumerated() { #expect(throws: TensorError.self, "case \(index)") { try body() } }
     #expect(throws: TensorError.self) { try x.accumulateProduct(x, x) }

@@ -33,7 +33,9 @@ import Testing
     case 1 where rank > 0:
       let axis = random.int(0...rank - 1)
       let ends = [random.int(0...tensor.shape[axis]), random.int(0...tensor.shape[axis])].sorted()
-      (tensor, naive) = (try tensor.slice(ends[0]..<ends[1], axis: axis - rank), naive.slice(ends[0]..<ends[1], axis: axis))
+      (tensor, naive) = (
+        try tensor.slice(ends[0]..<ends[1], axis: axis - rank), naive.slice(ends[0]..<ends[1], axis: axis)
+      )
       return "slice\(ends) of \(axis)"
     case 2 where rank < 5:
       let lead = random.chance(0.5) ? [random.int(0...3)] : []
@@ -126,7 +128,8 @@ import Testing
     let wrong: [(String, () throws -> Tensor)] = [
       ("reshape", { try x.reshaped([4, 2]) }), ("two free sizes", { try x.reshaped([-1, -1]) }),
       ("negative", { try x.reshaped([-2, -3]) }), ("indivisible", { try x.reshaped([-1, 4]) }),
-      ("free beside none", { try Tensor.zeros([0]).reshaped([-1, 0]) }), ("overflow", { try x.reshaped([.max, .max]) }),
+      ("free beside none", { try Tensor.zeros([0]).reshaped([-1, 0]) }),
+      ("overflow", { try x.reshaped([.max, .max]) }),
       ("order", { try x.transposed([0, 0]) }), ("short order", { try x.transposed([0]) }),
       ("axis", { try x.transposed(0, 2) }), ("negative axis", { try x.transposed(-3, 0) }),
       ("slice end", { try x.slice(0..<4, axis: 1) }), ("slice start", { try x.slice(-1..<2, axis: 1) }),
@@ -136,10 +139,13 @@ import Testing
       ("broadcast below", { try Tensor.zeros([1]).broadcast(to: [-2]) }),
       ("broadcast far", { try Tensor.zeros([1, 1]).broadcast(to: [.max, .max]) }),
       ("expanded", { try x.expanded(at: 4) }), ("expanded below", { try x.expanded(at: -4) }),
-      ("split", { try x.split(sizes: [1, 1], axis: 1)[0] }), ("split below", { try x.split(sizes: [4, -1], axis: 1)[0] }),
+      ("split", { try x.split(sizes: [1, 1], axis: 1)[0] }),
+      ("split below", { try x.split(sizes: [4, -1], axis: 1)[0] }),
       ("split far", { try x.split(sizes: [.max, .max], axis: 1)[0] }),
-      ("padded", { try x.padded(axis: 0, before: -1, after: 1) }), ("padded far", { try x.padded(axis: 0, before: .max, after: .max) }),
-      ("join nothing", { try Tensor.concatenated([], axis: 0) }), ("join one", { try Tensor.concatenated([x], axis: 5) }),
+      ("padded", { try x.padded(axis: 0, before: -1, after: 1) }),
+      ("padded far", { try x.padded(axis: 0, before: .max, after: .max) }),
+      ("join nothing", { try Tensor.concatenated([], axis: 0) }),
+      ("join one", { try Tensor.concatenated([x], axis: 5) }),
       ("join shapes", { try Tensor.concatenated([x, Tensor.zeros([2, 4])], axis: 0) }),
       ("join types", { try Tensor.concatenated([x, Tensor.zeros([2, 3], .int32)], axis: 0) }),
       ("join ranks", { try Tensor.concatenated([x, Tensor.zeros([3])], axis: 0) }),

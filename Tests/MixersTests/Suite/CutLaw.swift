@@ -2,7 +2,7 @@ import FermataMixers
 import FermataTensors
 import FermataTestSupport
 
-/// The cut law, causality, gradients and numeric types.
+/// The cut law, causality, numeric types and threads.
 extension Subject {
   /// Whole, token by token, in tiles and at random: outputs, final state and every gradient are the same.
   func keepsCutLaw(length: Int, from prefix: Int, _ dtype: DType = .float32) throws {
@@ -52,37 +52,6 @@ extension Subject {
       let change: Tensor = try after - before
       let difference = try change.slice(token..<token + 1, axis: 1).absolute().sum().item()
       if !(difference > 0) { throw Mismatch("\(name): token \(token) does not change its own output") }
-    }
-  }
-
-  /// Gradients of inputs, context, parameters and initial state against central differences.
-  func hasRightGradients(length: Int) throws {
-    var random = TestRandom("gradients \(name) \(length)")
-    var start = try self.start(mixer.laws.cut == .none ? 0 : 4, &random)
-    // Recurrent states of size one: next to an empty state, norms are so steep that differences tell little.
-    for (name, tensor) in try mixer.initialState(batch: batch).tensors where tensor.dtype.isFloatingPoint {
-      start[name] = try random.tensor(tensor.shape)
-    }
-    let piece = try self.piece(length, &random)
-    let names = start.names.filter { start[$0]?.dtype.isFloatingPoint ?? false }
-    var inputs = [piece.values] + (piece.context.map { [$0] } ?? [])
-    let stateIndex = inputs.count
-    inputs += try names.map { try start.tensor($0) }
-    let parameterIndex = inputs.count
-    inputs += try mixer.parameters().map(\.value)
-    let subject = self
-    try gradientCheck("\(name), \(length) tokens", inputs, step: 0.008, tolerance: 4e-3, directions: 1) { inputs in
-      var (mixer, state, piece) = (subject.mixer, start, piece)
-      piece.values = inputs[0]
-      if piece.context != nil { piece.context = inputs[1] }
-      for (offset, name) in names.enumerated() { state[name] = inputs[stateIndex + offset] }
-      var index = parameterIndex
-      try mixer.updateParameters { _, value in
-        value = inputs[index]
-        index += 1
-      }
-      let output = try mixer(piece, state: &state)
-      return [output] + state.names.compactMap { state[$0] }.filter { $0.dtype.isFloatingPoint }
     }
   }
 

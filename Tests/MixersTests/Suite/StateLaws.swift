@@ -22,6 +22,9 @@ extension Subject {
 
     var state = try history()
     let snapshot = try state.compacted()
+    for name in state.names where try snapshot.tensor(name).storage === state.tensor(name).storage {
+      throw Mismatch("\(self.name): a compacted '\(name)' shares memory")
+    }
     var (fork, rival) = (state, state)
     _ = try outputs(provisional, cuts: [1, 1], state: &fork)
     try expectSameBits(

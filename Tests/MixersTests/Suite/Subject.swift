@@ -87,7 +87,7 @@ enum LawTolerance {
   static func gradients(_ dtype: DType) -> Tolerance {
     // Where a norm divides by little, single gradients are large and so are their errors.
     dtype == .bfloat16
-      ? Tolerance(ratio: 3e-2, floor: 1e-3, spread: 100) : Tolerance(ratio: 1e-5, floor: 1e-6, spread: 100)
+      ? Tolerance(ratio: 3e-2, floor: 1e-3, spread: 100) : Tolerance(ratio: 5e-5, floor: 1e-6, spread: 100)
   }
 }
 

@@ -1,0 +1,40 @@
+import ArgumentParser
+import Foundation
+
+/// The tool: thin verbs over the library, one file each.
+struct RootCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "fermata",
+    abstract: "Sequence models of any length: train them, stream from them, score with them.",
+    discussion: """
+      Examples:
+        fermata train book.txt -o runs/book              train a model on a text
+        fermata generate -m runs/book -p "Once upon"     stream text from it
+        fermata score -m runs/book other.txt             bits per byte of a file
+        fermata info -m runs/book                        what a model is
+        fermata mixers                                   what models are made of
+
+      A model is a folder of config.json and model.safetensors, or the folder of a training run (its best model).
+
+      Exit codes: 0 done, 64 usage, 65 bad data, model or state, 66 missing or unreadable input, 71 no memory, 74 output \
+      cannot be written, 130 interrupted, 141 output closed, 1 anything else.
+      """,
+    version: "0.1.0",
+    subcommands: [
+      TrainCommand.self, GenerateCommand.self, ScoreCommand.self, InfoCommand.self, MixersCommand.self,
+      ProcessorCommand.self,
+    ])
+}
+
+@main
+struct Main {
+  static func main() {
+    InterruptFlag.ignoreBrokenPipes()
+    do {
+      var command = try RootCommand.parseAsRoot()
+      try command.run()
+    } catch {
+      exit(ErrorReporting.report(error))
+    }
+  }
+}
