@@ -15,7 +15,8 @@ public struct Layout: Sendable {
   public var parents: [Int]?
 
   public init(
-    batch: Int, length: Int, resets: Tensor? = nil, valid: Tensor? = nil, positions: Tensor? = nil, parents: [Int]? = nil
+    batch: Int, length: Int, resets: Tensor? = nil, valid: Tensor? = nil, positions: Tensor? = nil,
+    parents: [Int]? = nil
   ) {
     self.batch = batch
     self.length = length
@@ -35,7 +36,8 @@ public struct Layout: Sendable {
       advice: "run a tree as one piece")
     return Layout(
       batch: batch, length: range.count, resets: try resets?.slice(range, axis: 1).contiguous(),
-      valid: try valid?.slice(range, axis: 1).contiguous(), positions: try positions?.slice(range, axis: 1).contiguous())
+      valid: try valid?.slice(range, axis: 1).contiguous(), positions: try positions?.slice(range, axis: 1).contiguous()
+    )
   }
 
   /// Throws unless the parts have the shapes they must have.
@@ -50,7 +52,8 @@ public struct Layout: Sendable {
     }
     if let parents {
       try require(
-        parents.count == length && parents.indices.allSatisfy { parents[$0] >= -1 && parents[$0] < $0 }, "layout.parents",
+        parents.count == length && parents.indices.allSatisfy { parents[$0] >= -1 && parents[$0] < $0 },
+        "layout.parents",
         expected: "\(length) parents, each -1 or the index of an earlier token", got: "\(parents)")
     }
   }

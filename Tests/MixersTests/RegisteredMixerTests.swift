@@ -27,7 +27,9 @@ struct MixerExample: Sendable, CustomTestStringConvertible {
   }
 
   func mixer(_ width: Int, registry: MixerRegistry = .standard) throws -> any Mixer {
-    guard case .object(var fields) = try StrictJSON.parse(Array(example.utf8), place: "example") else { throw Mismatch("\(example) is no object") }
+    guard case .object(var fields) = try StrictJSON.parse(Array(example.utf8), place: "example") else {
+      throw Mismatch("\(example) is no object")
+    }
     fields["type"] = .string(entry.name)
     var random = RandomSource(seed: TestRun.seed)
     return try registry.make(width: width, configuration: .object(fields), random: &random)
@@ -65,6 +67,8 @@ struct MixerExample: Sendable, CustomTestStringConvertible {
 
   @Test(arguments: MixerExample.all) func gradients(_ example: MixerExample) throws {
     try check(example) { try $0.hasRightGradients(length: 23) }
+    try check(example) { try $0.hasRightGradients(length: 17, layout: .packing) }
+    try check(example) { try $0.hasRightGradients(length: 17, layout: .all) }
     for subject in try example.subjects(2) {
       for length in [1, 2, 65] { try withSteadyProcess { try subject.hasRightGradients(length: length) } }
     }

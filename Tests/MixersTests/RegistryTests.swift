@@ -9,7 +9,8 @@ import Testing
 @Suite struct RegistryTests {
   private func make(_ json: String, width: Int = 24, in registry: MixerRegistry = .standard) throws -> any Mixer {
     var random = RandomSource(seed: 1)
-    return try registry.make(width: width, configuration: StrictJSON.parse(Array(json.utf8), place: "test"), random: &random)
+    return try registry.make(
+      width: width, configuration: StrictJSON.parse(Array(json.utf8), place: "test"), random: &random)
   }
 
   private func message(_ json: String, width: Int = 24) throws -> String {
@@ -33,7 +34,8 @@ import Testing
     #expect(text.contains("num_haeds") && text.contains("did you mean 'num_heads'?"))
     #expect(try message(#"{"type": "lstm", "num_heads": 2}"#).contains("num_heads"))
     #expect(try message(#"{"type": "softmax_attention"}"#).contains("'num_attention_heads' is missing"))
-    #expect(try message(#"{"type": "softmax_attention", "num_attention_heads": "2"}"#).contains("must be a whole number"))
+    #expect(
+      try message(#"{"type": "softmax_attention", "num_attention_heads": "2"}"#).contains("must be a whole number"))
   }
 
   @Test(arguments: [

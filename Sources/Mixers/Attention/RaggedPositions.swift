@@ -62,7 +62,8 @@ struct RaggedPositions {
 
   /// The same for tokens that follow the piece at these sequence indices.
   func rotaryPositions(_ standing: [Int32]) throws -> Tensor {
-    try Tensor(rows.flatMap { row in standing.map { $0 - (row.padding.last ?? 0) } }, shape: [rows.count, standing.count])
+    try Tensor(
+      rows.flatMap { row in standing.map { $0 - (row.padding.last ?? 0) } }, shape: [rows.count, standing.count])
   }
 
   /// Positions of tokens so many after the piece, in each row's open document.

@@ -41,7 +41,9 @@ extension SoftmaxAttention {
   }
 
   /// The state after the tokens of a path, whose keys and values (tokens, batch, keyValueHeads, headWidth) stand in the tree's.
-  private func committed(_ path: [Int], keys: Tensor, values: Tensor, state: MixerState, batch: Int) throws -> MixerState {
+  private func committed(_ path: [Int], keys: Tensor, values: Tensor, state: MixerState, batch: Int) throws
+    -> MixerState
+  {
     func rows(_ x: Tensor) throws -> Tensor {
       try Tensor.concatenated(path.map { try x.slice($0..<$0 + 1, axis: 0) }, axis: 0)
     }

@@ -31,7 +31,8 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
 
   public static let name = "softmax_attention"
   public static let summary = "exact attention, grouped queries, rotary positions, optional window and sinks"
-  public static let source = "Vaswani et al. 2017; Ainslie et al. 2023; Su et al. 2021; Beltagy et al. 2020; Xiao et al. 2024"
+  public static let source =
+    "Vaswani et al. 2017; Ainslie et al. 2023; Su et al. 2021; Beltagy et al. 2020; Xiao et al. 2024"
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
   public static let examples = [
     #"{"num_attention_heads": 4, "num_key_value_heads": 2}"#,
@@ -115,7 +116,8 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
     let (queryWidth, keyWidth) = (heads * headWidth, keyValueHeads * headWidth)
     let parts = try queryKeyValue(piece.values).split(sizes: [queryWidth, keyWidth, keyWidth], axis: 2)
     let query = try self.positions.apply(parts[0].reshaped([batch, length, heads, headWidth]), positions: positions)
-    let key = try self.positions.apply(parts[1].reshaped([batch, length, keyValueHeads, headWidth]), positions: positions)
+    let key = try self.positions.apply(
+      parts[1].reshaped([batch, length, keyValueHeads, headWidth]), positions: positions)
     return (query, key, try parts[2].reshaped([batch, length, keyValueHeads, headWidth]))
   }
 
@@ -143,7 +145,8 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
     func join(_ name: String) throws -> Tensor {
       try Tensor.concatenated([left.tensor(name), right.tensor(name)], axis: 0)
     }
-    return Summary(length: left.length + right.length, tensors: ["keys": try join("keys"), "values": try join("values")])
+    return Summary(
+      length: left.length + right.length, tensors: ["keys": try join("keys"), "values": try join("values")])
   }
 
   public func advance(_ state: inout MixerState, by summary: Summary) throws {

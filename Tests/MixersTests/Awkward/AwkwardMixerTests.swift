@@ -63,7 +63,10 @@ enum AwkwardMixer: String, CaseIterable, Sendable {
   }
 
   @Test(arguments: AwkwardMixer.allCases) func gradients(_ mixer: AwkwardMixer) throws {
-    try withSteadyProcess { try mixer.subject().hasRightGradients(length: 11) }
+    try withSteadyProcess {
+      try mixer.subject().hasRightGradients(length: 11)
+      try mixer.subject().hasRightGradients(length: 11, layout: .all)
+    }
   }
 
   @Test(arguments: AwkwardMixer.allCases) func layouts(_ mixer: AwkwardMixer) throws {

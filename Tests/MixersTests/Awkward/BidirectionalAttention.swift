@@ -11,7 +11,9 @@ struct BidirectionalAttention: MergingMixer {
 
   init(width: Int, random: inout RandomSource) throws { projection = try Linear(width, 3 * width, random: &random) }
 
-  mutating func visitParameters(_ visitor: inout ParameterVisitor) throws { try visitor.module("qkv_proj", &projection) }
+  mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
+    try visitor.module("qkv_proj", &projection)
+  }
 
   var laws: Laws { Laws(cut: .none, merge: .associative(cost: "keys and values of the stretch")) }
 

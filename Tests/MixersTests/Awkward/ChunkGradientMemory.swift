@@ -22,7 +22,9 @@ struct ChunkGradientMemory: Mixer {
 
   mutating func visitParameters(_ visitor: inout ParameterVisitor) throws { try visitor.module("in_proj", &projection) }
 
-  var laws: Laws { Laws(cut: .causal, merge: .none(reason: "a stretch that begins inside a chunk needs the chunk's memory")) }
+  var laws: Laws {
+    Laws(cut: .causal, merge: .none(reason: "a stretch that begins inside a chunk needs the chunk's memory"))
+  }
   func stateBytes(batch: Int, length: Int, dtype: DType) -> Int { 8 * batch * keyWidth * width }
 
   func initialState(batch: Int) throws -> MixerState {

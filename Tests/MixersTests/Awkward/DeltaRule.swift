@@ -67,7 +67,8 @@ struct DeltaRule: MergingMixer {
     for index in 0..<piece.length {
       let token = try tokens.at(index)
       if let keep = tokens.keep { memory = try memory * keep.slice(index..<index + 1, axis: 1) }
-      memory = try forgetting(memory, token.key, token.rate) + matmul(token.key.transposed(1, 2), token.value * token.rate)
+      memory =
+        try forgetting(memory, token.key, token.rate) + matmul(token.key.transposed(1, 2), token.value * token.rate)
       outputs.append(try matmul(token.query, memory))
     }
     let result = try Tensor.concatenated(outputs, axis: 1).cast(to: piece.values.dtype)
@@ -79,7 +80,8 @@ struct DeltaRule: MergingMixer {
   func summarise(_ piece: Piece) throws -> Summary {
     try require(piece.layout.resets == nil, "summarise", expected: "one document", got: "document starts")
     let tokens = try tokens(piece)
-    let identity = try Tensor((0..<keyWidth * keyWidth).map { $0 % (keyWidth + 1) == 0 ? Float(1) : 0 }, shape: [keyWidth, keyWidth])
+    let identity = try Tensor(
+      (0..<keyWidth * keyWidth).map { $0 % (keyWidth + 1) == 0 ? Float(1) : 0 }, shape: [keyWidth, keyWidth])
     var transition = try identity.broadcast(to: [piece.batch, keyWidth, keyWidth])
     var increment = try Tensor.zeros([piece.batch, keyWidth, width])
     for index in 0..<piece.length {

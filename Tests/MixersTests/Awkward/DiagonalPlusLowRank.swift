@@ -52,7 +52,8 @@ struct DiagonalPlusLowRank: MergingMixer {
     let column = try left * half
     let (p, q) = (try (inverse * column).expanded(at: 1), try (inverse * right).expanded(at: 0))
     let correction = try matmul(p, q) / (matmul(right.expanded(at: 0), p) + 1)
-    let identity = try Tensor((0..<states * states).map { $0 % (states + 1) == 0 ? Float(1) : 0 }, shape: [states, states])
+    let identity = try Tensor(
+      (0..<states * states).map { $0 % (states + 1) == 0 ? Float(1) : 0 }, shape: [states, states])
     let resolvent = try identity * inverse - correction
     let explicit = try identity * (1 + decay * half) - matmul(column.expanded(at: 1), right.expanded(at: 0))
     return (
@@ -64,7 +65,8 @@ struct DiagonalPlusLowRank: MergingMixer {
     var memory = try state.tensor("state")
     try require(
       piece.layout.parents == nil && piece.values.shape[2] == width && memory.shape == [piece.batch, width, states]
-        && memory.dtype == .float32, "state space", expected: "a sequence of width \(width) and its state", got: "\(memory)")
+        && memory.dtype == .float32, "state space", expected: "a sequence of width \(width) and its state",
+      got: "\(memory)")
     let (transition, drive) = try discretised()
     let values = try piece.values.cast(to: .float32)
     let keep = try piece.layout.resets.map { try 1 - $0.cast(to: .float32) }
@@ -86,7 +88,8 @@ struct DiagonalPlusLowRank: MergingMixer {
   }
 
   func summarise(_ piece: Piece) throws -> Summary {
-    try require(piece.layout.isPlain || piece.layout.positions != nil && piece.layout.resets == nil && piece.layout.valid == nil,
+    try require(
+      piece.layout.isPlain || piece.layout.positions != nil && piece.layout.resets == nil && piece.layout.valid == nil,
       "summarise", expected: "one document without padding", got: "another layout")
     var state = try initialState(batch: piece.batch)
     _ = try self(piece, state: &state)

@@ -23,7 +23,9 @@ struct EvictingAttention: Mixer {
     scorer = try random.normal([width]).floats()
   }
 
-  mutating func visitParameters(_ visitor: inout ParameterVisitor) throws { try visitor.module("qkv_proj", &projection) }
+  mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
+    try visitor.module("qkv_proj", &projection)
+  }
 
   var laws: Laws { Laws(cut: .causal, merge: .none(reason: "what is evicted depends on what came before")) }
 
@@ -42,7 +44,8 @@ struct EvictingAttention: Mixer {
     func turned(_ x: Tensor) throws -> Tensor { try positions.apply(x.expanded(at: 2), positions: standing) }
     var (keys, values) = (try turned(parts[1]).reshaped(parts[1].shape), parts[2])
     var (places, scores) = (
-      try standing.broadcast(to: [batch, length]), try Tensor(scored(piece.values, from: start), shape: [batch, length])
+      try standing.broadcast(to: [batch, length]),
+      try Tensor(scored(piece.values, from: start), shape: [batch, length])
     )
     if start > 0 {
       keys = try Tensor.concatenated([state.tensor("keys"), keys], axis: 1)

@@ -15,7 +15,9 @@ struct PrefixAttention: Mixer {
     positions = try RotaryPositions(width: width)
   }
 
-  mutating func visitParameters(_ visitor: inout ParameterVisitor) throws { try visitor.module("qkv_proj", &projection) }
+  mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
+    try visitor.module("qkv_proj", &projection)
+  }
 
   var laws: Laws {
     Laws(cut: .afterSeal, merge: .none(reason: "a stretch does not know whether it stands in the prefix"))

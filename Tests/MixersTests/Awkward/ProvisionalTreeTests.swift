@@ -63,7 +63,8 @@ import Testing
           try expectClose(one.outputs, walk.outputs, LawTolerance.outputs(.float32), label)
           for token in parents.indices {
             try expectSameState(
-              one.state(after: token), walk.state(after: token), LawTolerance.state(.float32), "\(label), token \(token)")
+              one.state(after: token), walk.state(after: token), LawTolerance.state(.float32),
+              "\(label), token \(token)")
           }
           let seed = try random.tensor(one.outputs.shape)
           let found = try [one, walk].map { try #require(gradients(of: [($0.outputs, seed)])[leaf]) }

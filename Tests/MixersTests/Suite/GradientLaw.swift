@@ -5,14 +5,19 @@ import FermataTestSupport
 /// Gradients against central differences.
 extension Subject {
   /// Gradients of inputs, context, parameters and initial state, for outputs and final state together and each alone.
-  func hasRightGradients(length: Int) throws {
+  /// The layout has document starts or padding at random where asked, as far as the mixer takes them.
+  func hasRightGradients(length: Int, layout wanted: Features = []) throws {
+    guard features.isSuperset(of: wanted) else { return }
     var random = TestRandom("gradients \(name) \(length)")
     var start = try self.start(mixer.laws.cut == .none ? 0 : 4, &random)
     // Recurrent states of size one: next to an empty state, norms are so steep that differences tell little.
     for (name, tensor) in try mixer.initialState(batch: batch).tensors where tensor.dtype.isFloatingPoint {
       start[name] = try random.tensor(tensor.shape)
     }
-    let problem = try SlopeProblem(subject: self, piece: self.piece(length, &random), start: start)
+    var piece = try self.piece(length, &random)
+    if wanted.contains(.packing) { piece.layout.resets = try random.flags([batch, length], probability: 0.2) }
+    if wanted.contains(.padding) { piece.layout.valid = try random.flags([batch, length], probability: 0.8) }
+    let problem = try SlopeProblem(subject: self, piece: piece, start: start)
     let outputs = try problem.outputs(problem.inputs)
     let seeds = try outputs.map { try random.tensor($0.shape) }
     let alone = outputs.indices.map { [$0] }
@@ -74,7 +79,8 @@ private struct SlopeProblem {
       if abs(measured - expected) <= 3e-3 * norm + noise { return }
       tried.append("\(measured) ± \(noise) at step \(step)")
     }
-    throw Mismatch("\(label): \(expected) by the gradient of norm \(norm), but by differences \(tried.joined(separator: ", "))")
+    throw Mismatch(
+      "\(label): \(expected) by the gradient of norm \(norm), but by differences \(tried.joined(separator: ", "))")
   }
 
   /// Extrapolated from two steps, and what rounding of the outputs may add to it.

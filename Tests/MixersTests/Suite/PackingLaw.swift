@@ -15,7 +15,9 @@ extension Subject {
     for (row, begins) in starts.enumerated() { for begin in begins { resets[row * length + begin] = 1 } }
     piece.layout.resets = try Tensor(resets, shape: [starts.count, length])
     guard features.contains(.packing) else {
-      return try expectRefusal("\(name): document starts") { _ = try outputs(piece, state: start(0, &random, batch: 3)) }
+      return try expectRefusal("\(name): document starts") {
+        _ = try outputs(piece, state: start(0, &random, batch: 3))
+      }
     }
     // What came before the first document is forgotten, too.
     let isStream = mixer.laws.cut != .none
@@ -91,15 +93,19 @@ extension Subject {
       "\(name): what follows padding alone")
   }
 
-  /// Gradients through documents and padding, whole against cut.
+  /// Gradients through documents, and through documents and padding, whole against cut.
   func cutsRaggedGradients() throws {
-    guard features == .all, mixer.laws.cut != .none else { return }
-    var random = TestRandom("ragged gradients \(name)")
+    guard mixer.laws.cut != .none else { return }
+    for layout in [Features.packing, .all] where features.isSuperset(of: layout) { try cutsRaggedGradients(layout) }
+  }
+
+  private func cutsRaggedGradients(_ layout: Features) throws {
+    var random = TestRandom("ragged gradients \(name) \(layout.rawValue)")
     let length = 40
     let start = try self.start(6, &random)
     var piece = try self.piece(length, &random)
     piece.layout.resets = try random.flags([batch, length], probability: 0.1)
-    piece.layout.valid = try random.flags([batch, length], probability: 0.8)
+    if layout.contains(.padding) { piece.layout.valid = try random.flags([batch, length], probability: 0.8) }
     var final = start
     let outputs = try mixer(piece, state: &final)
     var seeds = try PiecewiseRun.Seeds(outputs, final, &random)
@@ -108,7 +114,9 @@ extension Subject {
     seeds.outputs = try seeds.outputs * shown
     if let entries = final["entry_positions"] {
       let live = try (Tensor.zeros([], .int32) .<= entries).cast(to: .float32).transposed(0, 1)
-      for name in seeds.final.keys { seeds.final[name] = try seeds.final[name].map { try $0 * live.reshaped(live.shape + [1, 1]) } }
+      for name in seeds.final.keys {
+        seeds.final[name] = try seeds.final[name].map { try $0 * live.reshaped(live.shape + [1, 1]) }
+      }
     }
     let whole = try PiecewiseRun(mixer, piece, from: start, cuts: [length], seeds: seeds)
     for cuts in cuttings(length, &random) {
@@ -138,7 +146,8 @@ extension PiecewiseRun {
     var copy = self
     for name in ["keys", "values"] {
       let entries = try final.tensor(name)
-      copy.final[name] = try Tensor.selecting(live.reshaped(live.shape + [1, 1]), entries, Tensor.zeros([], entries.dtype))
+      copy.final[name] = try Tensor.selecting(
+        live.reshaped(live.shape + [1, 1]), entries, Tensor.zeros([], entries.dtype))
     }
     return copy
   }

@@ -23,7 +23,8 @@ struct Subject: Sendable {
   var batch = 3
 
   /// Random values (batch, length, width).
-  func values(_ length: Int, _ random: inout TestRandom, _ dtype: DType = .float32, batch: Int? = nil) throws -> Tensor {
+  func values(_ length: Int, _ random: inout TestRandom, _ dtype: DType = .float32, batch: Int? = nil) throws -> Tensor
+  {
     try random.tensor([batch ?? self.batch, length, width], dtype)
   }
 
@@ -36,7 +37,9 @@ struct Subject: Sendable {
   }
 
   /// A state that has seen a few tokens (and its region), without history.
-  func start(_ length: Int, _ random: inout TestRandom, _ dtype: DType = .float32, batch: Int? = nil) throws -> MixerState {
+  func start(_ length: Int, _ random: inout TestRandom, _ dtype: DType = .float32, batch: Int? = nil) throws
+    -> MixerState
+  {
     var state = try mixer.initialState(batch: batch ?? self.batch)
     if regionLength > 0 {
       _ = try mixer(piece(regionLength, &random, dtype, batch: batch), state: &state)
@@ -93,9 +96,11 @@ enum LawTolerance {
 
 /// Throws unless two states are the same to rounding.
 func expectSameState(_ actual: MixerState, _ expected: MixerState, _ tolerance: Tolerance, _ label: String) throws {
-  guard actual.position == expected.position, actual.isSealed == expected.isSealed, actual.names == expected.names else {
+  guard actual.position == expected.position, actual.isSealed == expected.isSealed, actual.names == expected.names
+  else {
     throw Mismatch(
-      "\(label): expected a state at \(expected.position) with \(expected.names), got \(actual.position), \(actual.names)")
+      "\(label): expected a state at \(expected.position) with \(expected.names), got \(actual.position), \(actual.names)"
+    )
   }
   for name in expected.names {
     let (a, e) = (try actual.tensor(name), try expected.tensor(name))
@@ -109,8 +114,10 @@ func expectSameState(_ actual: MixerState, _ expected: MixerState, _ tolerance: 
 
 /// Throws unless two states agree in every bit.
 func expectIdenticalState(_ actual: MixerState, _ expected: MixerState, _ label: String) throws {
-  guard actual.position == expected.position, actual.isSealed == expected.isSealed, actual.names == expected.names else {
-    throw Mismatch("\(label): expected \(expected.names) at \(expected.position), got \(actual.names) at \(actual.position)")
+  guard actual.position == expected.position, actual.isSealed == expected.isSealed, actual.names == expected.names
+  else {
+    throw Mismatch(
+      "\(label): expected \(expected.names) at \(expected.position), got \(actual.names) at \(actual.position)")
   }
   for name in expected.names { try expectSameBits(actual.tensor(name), expected.tensor(name), "\(label), \(name)") }
 }
