@@ -29,7 +29,8 @@ let package = Package(
     .target(name: "FermataModels", dependencies: ["FermataMixers", "FermataFiles"], path: "Sources/Models"),
     .target(
       name: "FermataInference",
-      dependencies: ["FermataModels", .product(name: "RealModule", package: "swift-numerics")], path: "Sources/Inference"),
+      dependencies: ["FermataModels", .product(name: "RealModule", package: "swift-numerics")],
+      path: "Sources/Inference"),
     .target(name: "FermataTasks", dependencies: ["FermataFiles"], path: "Sources/Tasks"),
     .target(name: "FermataReports", dependencies: ["FermataFiles"], path: "Sources/Reports"),
     .target(

@@ -61,7 +61,7 @@ echo
 heading "4. Speed and memory at 1,000 and at 100,000 streamed tokens"
 cat <<END
 The state of such a model has one size, however much it has read: its own window and a matrix per head. So speed and
-memory do not depend on how long the stream has been. (The second run takes a minute or so.)
+memory do not depend on how long the stream has been. (The second run takes a minute or two.)
 END
 for count in 1000 100000; do
   echo

@@ -157,7 +157,10 @@ struct Score {
 
   func progress(of size: Int?) -> String {
     let total = size.map { " of \(Human.bytes($0))" } ?? ""
-    let left = size.map { "  \(Human.duration(seconds: seconds * Double(max(0, $0 - bytes)) / Double(max(1, bytes)))) left" }
-    return "\(Human.bytes(bytes))\(total)  \(Human.fixed(bitsPerByte, 3)) bits/byte  \(speed(bytes, seconds))\(left ?? "")"
+    let left = size.map {
+      "  \(Human.duration(seconds: seconds * Double(max(0, $0 - bytes)) / Double(max(1, bytes)))) left"
+    }
+    return
+      "\(Human.bytes(bytes))\(total)  \(Human.fixed(bitsPerByte, 3)) bits/byte  \(speed(bytes, seconds))\(left ?? "")"
   }
 }

@@ -79,7 +79,8 @@ struct ModelSource: ParsableArguments {
     guard least <= available else {
       throw TensorError(
         "allocation", expected: "a model that fits into the \(available >> 20) MiB that are free",
-        got: "\(folder), whose weights alone take \(least >> 20) MiB", advice: "use a smaller model or a larger machine")
+        got: "\(folder), whose weights alone take \(least >> 20) MiB", advice: "use a smaller model or a larger machine"
+      )
     }
   }
 }

@@ -37,7 +37,8 @@ struct TrainCommand: ParsableCommand {
     let run: TrainingRun
     if resume {
       if data != nil || training.isGiven || dataOptions.isGiven || model.isGiven {
-        throw ValidationError("--resume takes its data and settings from the run in \(output); give only --output with it")
+        throw ValidationError(
+          "--resume takes its data and settings from the run in \(output); give only --output with it")
       }
       run = try TrainingRun(folder: output, begin: nil)
     } else {
@@ -92,7 +93,8 @@ final class TrainingReporter {
     case .validated(let step, let loss, let isBest):
       let bits = loss / log(2)
       line.message(
-        "step \(step): validation loss \(Human.fixed(loss, 4)), \(Human.fixed(bits, 4)) bits/byte\(isBest ? " (best)" : "")")
+        "step \(step): validation loss \(Human.fixed(loss, 4)), \(Human.fixed(bits, 4)) bits/byte\(isBest ? " (best)" : "")"
+      )
     case .saved: break
     }
   }

@@ -22,7 +22,8 @@ struct ModelOptions: ParsableArguments {
   @Option(help: "Window of softmax attention; 0 for none (default 256).")
   var window: Int?
 
-  @Option(name: .customLong("from"), help: "A model folder whose weights to start from (and whose configuration to use).")
+  @Option(
+    name: .customLong("from"), help: "A model folder whose weights to start from (and whose configuration to use).")
   var initial: String?
 
   var isGiven: Bool {
@@ -32,7 +33,9 @@ struct ModelOptions: ParsableArguments {
   func configuration() throws -> ModelConfiguration {
     let hasFlags = width != nil || layers != nil || mixers != nil || heads != nil || window != nil
     if (config != nil || initial != nil) && hasFlags {
-      throw ValidationError("--width, --layers, --mixers, --heads and --window contradict \(config != nil ? "--config" : "--from"), which says them already")
+      throw ValidationError(
+        "--width, --layers, --mixers, --heads and --window contradict \(config != nil ? "--config" : "--from"), which says them already"
+      )
     }
     if let initial { return try ModelFolder.configuration(of: initial) }
     if let config {
@@ -101,7 +104,8 @@ struct OptimizationOptions: ParsableArguments {
   @Option(name: .shortAndLong, help: "Seed of weights, split and order (default 0).") var seed: UInt64?
   @Option(help: "Type of activations: f32 or bf16 (default f32).") var dtype: String?
   @Flag(help: "Read the text as one unbroken stream, carrying the state from piece to piece.") var stream = false
-  @Option(help: "Gradients across the pieces of a stream: truncated or exact (default truncated).") var gradient: String?
+  @Option(help: "Gradients across the pieces of a stream: truncated or exact (default truncated).") var gradient:
+    String?
   @Option(help: "Pieces that one exact gradient spans (default 8).") var pieces: Int?
   @Option(help: "Steps between validations; 0: only at the end (default 100).") var validationInterval: Int?
   @Option(help: "Most batches of one validation (default 20).") var validationBatches: Int?
@@ -149,7 +153,8 @@ struct OptimizationOptions: ParsableArguments {
 enum TimeSpan {
   static func seconds(_ text: String) throws -> Double {
     let units: [Character: Double] = ["s": 1, "m": 60, "h": 3600]
-    guard let unit = text.last.flatMap({ units[$0] }), let number = Double(text.dropLast()), number > 0, number.isFinite else {
+    guard let unit = text.last.flatMap({ units[$0] }), let number = Double(text.dropLast()), number > 0, number.isFinite
+    else {
       throw ValidationError("--time must be a number with s, m or h behind it (90s, 2m, 1.5h), got '\(text)'")
     }
     return number * unit

@@ -31,10 +31,13 @@ public struct Generator: Sendable {
   private var held: [UInt8] = []
 
   /// A generator that goes on from a session; a session that has read nothing begins a document first.
-  public init(_ session: StreamingSession, prompt: [UInt8] = [], options: GenerationOptions = GenerationOptions()) throws {
+  public init(_ session: StreamingSession, prompt: [UInt8] = [], options: GenerationOptions = GenerationOptions())
+    throws
+  {
     sampler = try Sampler(options.sampling)
     try require(
-      options.limit.map { $0 >= 0 } ?? true, "generation", expected: "a limit of at least 0", got: "\(options.limit ?? 0)")
+      options.limit.map { $0 >= 0 } ?? true, "generation", expected: "a limit of at least 0",
+      got: "\(options.limit ?? 0)")
     self.options = options
     stops = options.stops.filter { !$0.isEmpty }.map { Array($0.utf8) }
     self.session = session
@@ -85,7 +88,9 @@ public struct Generator: Sendable {
 }
 
 extension [UInt8] {
-  fileprivate func ends(with other: [UInt8]) -> Bool { count >= other.count && suffix(other.count).elementsEqual(other) }
+  fileprivate func ends(with other: [UInt8]) -> Bool {
+    count >= other.count && suffix(other.count).elementsEqual(other)
+  }
 }
 
 extension LanguageModel {

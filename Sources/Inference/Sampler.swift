@@ -65,20 +65,23 @@ public struct Sampler: Sendable {
   private func penalise(_ scores: inout [Float]) {
     guard options.repetitionPenalty != 1 else { return }
     for token in Set(recent) where scores.indices.contains(token) {
-      scores[token] = scores[token] > 0 ? scores[token] / options.repetitionPenalty : scores[token] * options.repetitionPenalty
+      scores[token] =
+        scores[token] > 0 ? scores[token] / options.repetitionPenalty : scores[token] * options.repetitionPenalty
     }
   }
 
   static func argmax(_ scores: [Float]) throws -> Int {
     var best = -1
     for (index, score) in scores.enumerated() where !score.isNaN && (best < 0 || score > scores[best]) { best = index }
-    try require(best >= 0, "sampling", expected: "logits that are numbers", got: "NaN", advice: "the model's weights are damaged")
+    try require(
+      best >= 0, "sampling", expected: "logits that are numbers", got: "NaN", advice: "the model's weights are damaged")
     return best
   }
 
   private mutating func draw(_ scores: [Float]) throws -> Int {
     let top = scores[try Self.argmax(scores)]
-    try require(top.isFinite, "sampling", expected: "finite logits", got: "\(top)", advice: "the model's weights are damaged")
+    try require(
+      top.isFinite, "sampling", expected: "finite logits", got: "\(top)", advice: "the model's weights are damaged")
     // Most likely first; ties by index, so that a draw never depends on how sorting treats equals.
     var candidates = scores.indices.filter { scores[$0] > -.infinity }
       .map { (token: $0, weight: expf((scores[$0] - top) / options.temperature)) }

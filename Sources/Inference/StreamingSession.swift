@@ -19,7 +19,8 @@ public struct StreamingSession: Sendable {
   /// A session at the beginning of a sequence, or going on from a saved state.
   public init(_ model: LanguageModel, state: ModelState? = nil, pieceLength: Int = 512) throws {
     try require(
-      model.cut == .causal, "streaming", expected: "a model that may be cut anywhere", got: "scope '\(model.cut.rawValue)'",
+      model.cut == .causal, "streaming", expected: "a model that may be cut anywhere",
+      got: "scope '\(model.cut.rawValue)'",
       advice: "its mixers read the whole sequence at once; use a causal one")
     try require(pieceLength > 0, "streaming", expected: "a piece length above 0", got: "\(pieceLength)")
     self.model = model

@@ -82,7 +82,8 @@ private struct FusedHead {
     let rounds = wantsGradient && hidden.dtype == .bfloat16
     if rounds { gradient = try Tensor(uninitialized: logits.shape, .bfloat16) }
     fm_cross_entropy_rows(
-      logits.floatPointer, targets.intPointer + range.lowerBound, rowWeights.map { UnsafePointer($0.floatPointer + range.lowerBound) },
+      logits.floatPointer, targets.intPointer + range.lowerBound,
+      rowWeights.map { UnsafePointer($0.floatPointer + range.lowerBound) },
       wantsGradient ? scale : 0, losses.floatPointer + range.lowerBound,
       rounds ? gradient.pointer.assumingMemoryBound(to: UInt16.self) : nil, Int64(range.count), Int64(vocabulary))
     Work.add(flops: 5 * logits.count, bytes: 3 * logits.byteCount)

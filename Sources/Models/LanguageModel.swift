@@ -118,7 +118,8 @@ public struct LanguageModel: Module {
   /// Hidden states (batch, length, width), after the last norm, for tokens (batch, length), I32.
   public func hidden(_ tokens: Tensor, layout: Layout? = nil, state: inout ModelState) throws -> Tensor {
     try require(
-      tokens.rank == 2 && state.layers.count == blocks.count, "model", expected: "tokens (batch, length) and a state of \(blocks.count) layers",
+      tokens.rank == 2 && state.layers.count == blocks.count, "model",
+      expected: "tokens (batch, length) and a state of \(blocks.count) layers",
       got: "\(tokens) and \(state.layers.count) layers")
     var x = try embedding(tokens).cast(to: computeType)
     let layout = layout ?? Layout(batch: tokens.shape[0], length: tokens.shape[1])

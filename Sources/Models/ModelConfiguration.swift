@@ -75,7 +75,8 @@ public struct ModelConfiguration: Sendable, Equatable {
       throw ConfigurationError(place, "the key 'mixers' is missing or not a list")
     }
     try self.init(
-      vocabularySize: try integer("vocab_size") ?? 257, width: needed("hidden_size"), layers: needed("num_hidden_layers"),
+      vocabularySize: try integer("vocab_size") ?? 257, width: needed("hidden_size"),
+      layers: needed("num_hidden_layers"),
       feedForwardWidth: integer("intermediate_size"), mixers: mixers,
       normEpsilon: object["rms_norm_eps"]?.doubleValue ?? 1e-5,
       tiesEmbeddings: object["tie_word_embeddings"]?.boolValue ?? true,

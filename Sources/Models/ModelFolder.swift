@@ -51,7 +51,8 @@ public enum ModelFolder {
   public static func load(_ path: String, registry: MixerRegistry = .standard) throws -> LanguageModel {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
-      throw ConfigurationError(path, "there is no model folder here; expected a folder with config.json and model.safetensors")
+      throw ConfigurationError(
+        path, "there is no model folder here; expected a folder with config.json and model.safetensors")
     }
     let folder = AtomicFolder.current(path)
     let configuration = try configuration(of: path)
@@ -65,7 +66,9 @@ public enum ModelFolder {
 /// Named tensors in a safetensors file.
 public enum TensorFile {
   /// Writes tensors, whole or not at all.
-  public static func write(_ tensors: [(name: String, value: Tensor)], metadata: [String: String] = [:], to path: String)
+  public static func write(
+    _ tensors: [(name: String, value: Tensor)], metadata: [String: String] = [:], to path: String
+  )
     throws
   {
     let ready = try tensors.map { ($0.name, try $0.value.detached.contiguous()) }
@@ -129,7 +132,8 @@ public enum TensorFile {
     }
     if let extra = unused.min() {
       throw TensorError(
-        file.path, expected: "only tensors of this configuration", got: "'\(extra)'\(unused.count > 1 ? " and \(unused.count - 1) more" : "")",
+        file.path, expected: "only tensors of this configuration",
+        got: "'\(extra)'\(unused.count > 1 ? " and \(unused.count - 1) more" : "")",
         advice: "the weights belong to another configuration")
     }
   }

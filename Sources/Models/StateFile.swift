@@ -39,7 +39,8 @@ public enum StateFile {
     }
     let positions = (file.metadata["positions"] ?? "").split(separator: ",").compactMap { Int($0) }
     let sealed = (file.metadata["sealed"] ?? "").split(separator: ",")
-    guard positions.count == model.blocks.count, sealed.count == positions.count, positions.allSatisfy({ $0 >= 0 }) else {
+    guard positions.count == model.blocks.count, sealed.count == positions.count, positions.allSatisfy({ $0 >= 0 })
+    else {
       throw refuse("positions of \(model.blocks.count) layers", "\(positions.count)")
     }
     var state = try model.initialState(batch: batch)
@@ -49,11 +50,14 @@ public enum StateFile {
     }
     for entry in file.entries {
       let parts = entry.name.split(separator: ".", maxSplits: 2)
-      guard parts.count == 3, parts[0] == "layers", let layer = Int(parts[1]), state.layers.indices.contains(layer) else {
+      guard parts.count == 3, parts[0] == "layers", let layer = Int(parts[1]), state.layers.indices.contains(layer)
+      else {
         throw refuse("tensors named layers.N.NAME", entry.name)
       }
       let tensor = try TensorFile.tensor(entry, of: file)
-      if let initial = state.layers[layer][String(parts[2])], initial.shape != tensor.shape || initial.dtype != tensor.dtype {
+      if let initial = state.layers[layer][String(parts[2])],
+        initial.shape != tensor.shape || initial.dtype != tensor.dtype
+      {
         throw refuse("'\(entry.name)' of \(initial.dtype) \(initial.shape)", "\(tensor.dtype) \(tensor.shape)")
       }
       state.layers[layer][String(parts[2])] = tensor

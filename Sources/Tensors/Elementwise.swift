@@ -129,7 +129,8 @@ extension Tensor {
   /// condition ? a : b, element by element; condition is u8.
   public static func selecting(_ condition: Tensor, _ a: Tensor, _ b: Tensor) throws -> Tensor {
     try require(
-      condition.dtype == .uint8 && a.dtype == b.dtype, "selecting", expected: "a U8 condition and two tensors of one type",
+      condition.dtype == .uint8 && a.dtype == b.dtype, "selecting",
+      expected: "a U8 condition and two tensors of one type",
       got: "\(condition.dtype), \(a.dtype) and \(b.dtype)")
     let shape = try broadcastShape(condition.shape, broadcastShape(a.shape, b.shape, "selecting"), "selecting")
     try require(shape.count <= Int(FM_MAX_RANK), "selecting", expected: "at most \(FM_MAX_RANK) axes", got: "\(shape)")

@@ -3,7 +3,9 @@ import CFermataKernels
 // The few operations in place. Each asks first whether anyone else can see the memory.
 extension Tensor {
   /// Row-major memory that only this tensor owns, copied first when it is shared or borrowed.
-  package mutating func withMutableBytes<Result>(_ body: (UnsafeMutableRawBufferPointer) throws -> Result) throws -> Result {
+  package mutating func withMutableBytes<Result>(_ body: (UnsafeMutableRawBufferPointer) throws -> Result) throws
+    -> Result
+  {
     try makeUnique()
     return try body(UnsafeMutableRawBufferPointer(start: pointer, count: byteCount))
   }

@@ -34,7 +34,8 @@ public enum Processor {
   public static func use(threads count: Int, saidBy source: String = "threads") throws {
     try require(
       (1...cores).contains(count), source,
-      expected: cores == 1 ? "1, this process may use one processor" : "1 to \(cores), the processors this process may use",
+      expected: cores == 1
+        ? "1, this process may use one processor" : "1 to \(cores), the processors this process may use",
       got: "\(count)")
     fm_set_threads(Int32(count))
   }

@@ -21,7 +21,8 @@ package func product(_ a: Tensor, _ b: Tensor, output: DType) throws -> Tensor {
     expected: "shapes (…, rows, inner) and (…, inner, columns)", got: "\(a.shape) and \(b.shape)")
   try require(
     a.dtype == b.dtype && a.dtype.isFloatingPoint && (output == a.dtype || output == .float32), "matmul",
-    expected: "two F32 or two BF16 tensors", got: "\(a.dtype) and \(b.dtype) into \(output)", advice: "cast one of them")
+    expected: "two F32 or two BF16 tensors", got: "\(a.dtype) and \(b.dtype) into \(output)", advice: "cast one of them"
+  )
   let batchShape = try Tensor.broadcastShape(Array(a.shape.dropLast(2)), Array(b.shape.dropLast(2)), "matmul")
   let (rows, inner, columns) = (a.shape[a.rank - 2], a.shape[a.rank - 1], b.shape[b.rank - 1])
   let result = try Tensor(uninitialized: batchShape + [rows, columns], output)
@@ -60,7 +61,8 @@ private func multiply(_ a: Tensor, _ b: Tensor, _ batchShape: [Int], into result
   let status = fm_product(&shape, left.pointer, right.pointer, result.pointer)
   withExtendedLifetime((left.storage, right.storage)) {}
   try require(
-    status == 0, "matmul", expected: "a product that oneDNN accepts", got: "status \(status) for \(a.shape) by \(b.shape)")
+    status == 0, "matmul", expected: "a product that oneDNN accepts",
+    got: "status \(status) for \(a.shape) by \(b.shape)")
   Work.add(flops: 2 * batch * rows * inner * columns, bytes: left.byteCount + right.byteCount + result.byteCount)
 }
 

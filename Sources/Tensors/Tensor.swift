@@ -14,8 +14,9 @@ public struct Tensor: Sendable {
   public let dtype: DType
   package var origin: Origin?
 
-  package init(storage: Storage, offset: Int = 0, shape: [Int], strides: [Int]? = nil, dtype: DType, origin: Origin? = nil)
-  {
+  package init(
+    storage: Storage, offset: Int = 0, shape: [Int], strides: [Int]? = nil, dtype: DType, origin: Origin? = nil
+  ) {
     self.storage = storage
     self.offset = offset
     self.shape = shape
@@ -59,7 +60,9 @@ public struct Tensor: Sendable {
 
   static func rowMajorStrides(_ shape: [Int]) -> [Int] {
     var strides = [Int](repeating: 1, count: shape.count)
-    for axis in stride(from: shape.count - 2, through: 0, by: -1) { strides[axis] = strides[axis + 1] * shape[axis + 1] }
+    for axis in stride(from: shape.count - 2, through: 0, by: -1) {
+      strides[axis] = strides[axis + 1] * shape[axis + 1]
+    }
     return strides
   }
 

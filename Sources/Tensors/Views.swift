@@ -82,7 +82,8 @@ extension Tensor {
       shape[free] = 1
       let known = try Tensor.elementCount(shape, "reshaped")
       try require(
-        known > 0 && count % known == 0, "reshaped", expected: "sizes that divide \(count) elements", got: "\(newShape)")
+        known > 0 && count % known == 0, "reshaped", expected: "sizes that divide \(count) elements", got: "\(newShape)"
+      )
       shape[free] = count / known
     }
     let total = try Tensor.elementCount(shape, "reshaped")
@@ -122,7 +123,8 @@ extension Tensor {
     try require(
       order.sorted() == Array(0..<rank), "transposed", expected: "each axis of \(shape) once", got: "\(order)")
     let view = Tensor(
-      storage: storage, offset: offset, shape: order.map { shape[$0] }, strides: order.map { strides[$0] }, dtype: dtype)
+      storage: storage, offset: offset, shape: order.map { shape[$0] }, strides: order.map { strides[$0] }, dtype: dtype
+    )
     var inverse = order
     for (index, axis) in order.enumerated() { inverse[axis] = index }
     return Tensor.record("transposed", [self], output: view) { [inverse] in [try $0.transposed(inverse)] }
@@ -140,12 +142,14 @@ extension Tensor {
     let axis = try self.axis(axis, "slice")
     let size = shape[axis]
     try require(
-      range.lowerBound >= 0 && range.upperBound <= size, "slice", expected: "a range inside 0..<\(size)", got: "\(range)")
+      range.lowerBound >= 0 && range.upperBound <= size, "slice", expected: "a range inside 0..<\(size)",
+      got: "\(range)")
     if range == 0..<size { return self }
     var newShape = shape
     newShape[axis] = range.count
     let view = Tensor(
-      storage: storage, offset: offset + range.lowerBound * strides[axis], shape: newShape, strides: strides, dtype: dtype)
+      storage: storage, offset: offset + range.lowerBound * strides[axis], shape: newShape, strides: strides,
+      dtype: dtype)
     return Tensor.record("slice", [self], output: view) { gradient in
       [try gradient.padded(axis: axis, before: range.lowerBound, after: size - range.upperBound)]
     }

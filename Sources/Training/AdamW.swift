@@ -38,14 +38,17 @@ public struct AdamW: Sendable {
     try module.updateParameters { name, value in
       guard let gradient = gradients[name] else { return }
       try require(
-        value.dtype == .float32 && gradient.shape == value.shape, "AdamW", expected: "an F32 gradient for \(name) \(value.shape)",
+        value.dtype == .float32 && gradient.shape == value.shape, "AdamW",
+        expected: "an F32 gradient for \(name) \(value.shape)",
         got: "\(gradient)")
       options.weight_decay = value.rank >= 2 ? Float(weightDecay) : 0
       try apply(options, name, &value, gradient)
     }
   }
 
-  private mutating func apply(_ options: fm_adamw_options, _ name: String, _ value: inout Tensor, _ gradient: Tensor) throws {
+  private mutating func apply(_ options: fm_adamw_options, _ name: String, _ value: inout Tensor, _ gradient: Tensor)
+    throws
+  {
     var m = try first.removeValue(forKey: name) ?? Tensor.zeros(value.shape)
     var v = try second.removeValue(forKey: name) ?? Tensor.zeros(value.shape)
     let g = try gradient.detached.cast(to: .float32).contiguous()

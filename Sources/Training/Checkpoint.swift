@@ -63,7 +63,8 @@ struct Checkpoint {
     for (name, value) in try trainer.model.parameters() where record.step > 0 {
       func moment(_ prefix: String) throws -> Tensor {
         guard let tensor = stored[prefix + name], tensor.shape == value.shape, tensor.dtype == .float32 else {
-          throw TrainingError.foreign(folder: path, problem: "optimizer.safetensors lacks '\(prefix + name)' of shape \(value.shape)")
+          throw TrainingError.foreign(
+            folder: path, problem: "optimizer.safetensors lacks '\(prefix + name)' of shape \(value.shape)")
         }
         return tensor
       }

@@ -25,7 +25,9 @@ public struct MemoryEstimate: Sendable {
       activations = try Self.peak(model, options, length: short) * options.batch
       return
     }
-    let (small, large) = (try Self.peak(model, options, length: short), try Self.peak(model, options, length: 2 * short))
+    let (small, large) = (
+      try Self.peak(model, options, length: short), try Self.peak(model, options, length: 2 * short)
+    )
     let perToken = max(0, Double(large - small) / Double(short))
     let fixed = max(0, Double(small) - perToken * Double(short))
     activations = Int(fixed + perToken * Double(options.batch * options.length))
@@ -67,7 +69,9 @@ public struct MemoryEstimate: Sendable {
       available = kibibytes << 10
     }
     func number(_ path: String) -> Int? {
-      (try? String(contentsOfFile: path, encoding: .utf8)).flatMap { Int($0.trimmingCharacters(in: .whitespacesAndNewlines)) }
+      (try? String(contentsOfFile: path, encoding: .utf8)).flatMap {
+        Int($0.trimmingCharacters(in: .whitespacesAndNewlines))
+      }
     }
     if let limit = number("/sys/fs/cgroup/memory.max"), let used = number("/sys/fs/cgroup/memory.current") {
       available = min(available, max(0, limit - used))

@@ -102,7 +102,9 @@ public struct PiecewiseGradient {
     if pieces.count > statesKept {
       while size * size < pieces.count { size += 1 }
     }
-    return stride(from: pieces.startIndex, to: pieces.endIndex, by: size).map { pieces[$0..<min($0 + size, pieces.endIndex)] }
+    return stride(from: pieces.startIndex, to: pieces.endIndex, by: size).map {
+      pieces[$0..<min($0 + size, pieces.endIndex)]
+    }
   }
 
   private mutating func backwardPiece(
@@ -110,11 +112,14 @@ public struct PiecewiseGradient {
   ) throws -> StateGradient? {
     let start = isTracked ? initial.tracked : initial
     var state = start
-    let result = try tracked.loss(piece.tokens, targets: piece.targets, layout: piece.layout, state: &state, scale: scale)
+    let result = try tracked.loss(
+      piece.tokens, targets: piece.targets, layout: piece.layout, state: &state, scale: scale)
     loss += Double(try result.losses.sum().item())
     var outputs: [(output: Tensor, seed: Tensor?)] = [(result.total, nil)]
     for (layer, seeds) in (seeds ?? []).enumerated() {
-      for name in seeds.keys.sorted() { if let output = state.layers[layer][name] { outputs.append((output, seeds[name])) } }
+      for name in seeds.keys.sorted() {
+        if let output = state.layers[layer][name] { outputs.append((output, seeds[name])) }
+      }
     }
     let found = try gradients(of: outputs)
     // The first piece to come here is the last one of the sequence.

@@ -64,14 +64,20 @@ public struct Trainer: Sendable {
       let part = try gradient()
       total += part.result.loss
       targets += part.targets
-      for (name, gradient) in part.result.gradients { sums[name] = try sums[name].map { try $0 + gradient } ?? gradient }
+      for (name, gradient) in part.result.gradients {
+        sums[name] = try sums[name].map { try $0 + gradient } ?? gradient
+      }
       if options.packing == .stream { carried = try part.result.state.compacted() }
     }
     // Losses are added up unscaled; the gradient's scale is applied by the optimiser.
     let mean = 1 / Double(max(targets, 1))
     let norm = try gradientNorm(sums) * mean
-    guard total.isFinite else { throw TrainingError.notFinite(what: "loss", step: step + 1, kept: "no weight was changed") }
-    guard norm.isFinite else { throw TrainingError.notFinite(what: "gradient", step: step + 1, kept: "no weight was changed") }
+    guard total.isFinite else {
+      throw TrainingError.notFinite(what: "loss", step: step + 1, kept: "no weight was changed")
+    }
+    guard norm.isFinite else {
+      throw TrainingError.notFinite(what: "gradient", step: step + 1, kept: "no weight was changed")
+    }
     let clipping = options.clip > 0 && norm > options.clip ? options.clip / norm : 1
     try optimizer.update(&model, gradients: sums, learningRate: rate, gradientScale: mean * clipping)
     return StepReport(step: step, loss: total * mean, learningRate: rate, gradientNorm: norm, targets: targets)
@@ -115,7 +121,8 @@ public struct Trainer: Sendable {
   /// Starts a stream from a state read elsewhere.
   mutating func begin(from state: ModelState) throws {
     guard options.packing == .stream else {
-      throw TrainingError.setting("--load-state", "only a stream (--stream) starts from a state; rows start from empty ones")
+      throw TrainingError.setting(
+        "--load-state", "only a stream (--stream) starts from a state; rows start from empty ones")
     }
     carried = state
   }
@@ -128,6 +135,7 @@ extension TokenBatch {
     let shape = [batch, length]
     let matters = resets.indices.contains { resets[$0] != 0 && !(fresh && $0 % length == 0) }
     let layout = Layout(batch: batch, length: length, resets: matters ? try Tensor(resets, shape: shape) : nil)
-    return TokenPiece(tokens: try Tensor(inputs, shape: shape), targets: try Tensor(targets, shape: shape), layout: layout)
+    return TokenPiece(
+      tokens: try Tensor(inputs, shape: shape), targets: try Tensor(targets, shape: shape), layout: layout)
   }
 }

@@ -57,7 +57,8 @@ public struct TrainingOptions: Codable, Sendable, Equatable {
     try check("learning rate", learningRate > 0 && learningRate.isFinite, "must be above 0, got \(learningRate)")
     try check("warmup", warmup >= 0, "must be at least 0, got \(warmup)")
     try check("weight decay", weightDecay >= 0 && weightDecay.isFinite, "must be at least 0, got \(weightDecay)")
-    try check("betas", (0..<1).contains(beta1) && (0..<1).contains(beta2), "must be in 0..<1, got \(beta1) and \(beta2)")
+    try check(
+      "betas", (0..<1).contains(beta1) && (0..<1).contains(beta2), "must be in 0..<1, got \(beta1) and \(beta2)")
     try check("epsilon", epsilon > 0, "must be above 0, got \(epsilon)")
     try check("clip", clip >= 0 && clip.isFinite, "must be at least 0, got \(clip)")
     try check("compute type", computeType.isFloatingPoint, "must be F32 or BF16, got \(computeType.rawValue)")

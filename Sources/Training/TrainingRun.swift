@@ -33,7 +33,8 @@ public final class TrainingRun {
 
   /// Begins a run, or with `configuration` nil resumes the one in the folder.
   public init(
-    folder: String, begin: (settings: RunSettings, configuration: ModelConfiguration)?, registry: MixerRegistry = .standard
+    folder: String, begin: (settings: RunSettings, configuration: ModelConfiguration)?,
+    registry: MixerRegistry = .standard
   ) throws {
     self.folder = folder
     let last = folder + "/last"
@@ -45,7 +46,9 @@ public final class TrainingRun {
     var record: Checkpoint.Record?
     var model: LanguageModel
     if let begin {
-      if FileManager.default.fileExists(atPath: AtomicFolder.current(last)) { throw TrainingError.occupied(folder: folder) }
+      if FileManager.default.fileExists(atPath: AtomicFolder.current(last)) {
+        throw TrainingError.occupied(folder: folder)
+      }
       settings = begin.settings
       try settings.options.validate()
       try Self.checkSize(begin.configuration)
@@ -138,7 +141,8 @@ public final class TrainingRun {
     let isLast = step >= options.steps
     if isLast || (options.validationInterval > 0 && step % options.validationInterval == 0) {
       let loss = try trainer.validationLoss(validation)
-      try log.append(ValidationLine(step: step, validation_loss: loss, validation_bits_per_byte: loss / Foundation.log(2)))
+      try log.append(
+        ValidationLine(step: step, validation_loss: loss, validation_bits_per_byte: loss / Foundation.log(2)))
       let isBest = loss < best ?? .infinity
       if isBest {
         best = loss

@@ -49,7 +49,10 @@ import Testing
   }
 
   @Test func repetitionIsPenalised() throws {
-    var sampler = try Sampler(options { $0.temperature = 0; $0.repetitionPenalty = 2 })
+    var sampler = try Sampler(
+      options {
+        $0.temperature = 0; $0.repetitionPenalty = 2
+      })
     #expect(try sampler.next([3, 2, -1]) == 0)
     #expect(try sampler.next([3, 2, -1]) == 1)
     #expect(try sampler.next([3, 2, -1]) == 0)

@@ -103,7 +103,9 @@ import Testing
 
   /// Memory of a stream is that of its state, and a token costs the same wherever it stands: the 1,000,000 tokens with
   /// FERMATA_LONG_TESTS=1, 20,000 (memory alone) otherwise.
-  @Test(arguments: [hybrid, [["type": "gated_linear_attention", "num_heads": 2, "gate": "scalar"]], [["type": "lstm"]]])
+  @Test(arguments: [
+    hybrid, [["type": "gated_linear_attention", "num_heads": 2, "gate": "scalar"]], [["type": "lstm"]],
+  ])
   func streamsInConstantMemory(_ mixers: [JSONValue]) throws {
     try withSteadyProcess {
       let isLong = ProcessInfo.processInfo.environment["FERMATA_LONG_TESTS"] == "1"
@@ -122,7 +124,9 @@ import Testing
       _ = try read(total - 10 * (total / 50) - 2_000)
       let late = try (0..<5).map { _ in try read(total / 50) }.sorted()[2]
       let after = Memory.usage
-      print("\(total) tokens: \(early / 1000) then \(late / 1000) µs a token, live \(before.live) then \(after.live) bytes, resident \(resident) then \(residentBytes())")
+      print(
+        "\(total) tokens: \(early / 1000) then \(late / 1000) µs a token, live \(before.live) then \(after.live) bytes, resident \(resident) then \(residentBytes())"
+      )
       #expect(abs(after.live - before.live) < 1 << 20 && after.peak - before.peak < 1 << 20)
       #expect(residentBytes() - resident < 1 << 20)
       if isLong { #expect(late <= 1.05 * early) }

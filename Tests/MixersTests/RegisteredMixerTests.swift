@@ -102,6 +102,10 @@ struct MixerExample: Sendable, CustomTestStringConvertible {
     try check(example, widths: 2) { try $0.knowsItsSize() }
   }
 
+  @Test(arguments: MixerExample.all) func emptyPieces(_ example: MixerExample) throws {
+    try check(example) { try $0.passesOverNothing() }
+  }
+
   @Test(arguments: MixerExample.all) func errors(_ example: MixerExample) throws {
     try check(example) { try $0.refusesWhatDoesNotFit() }
   }

@@ -50,7 +50,8 @@ enum Fixture {
   static func trainer(_ options: TrainingOptions, mixers: [JSONValue] = [linear, linear, windowed]) throws -> Trainer {
     let model = try LanguageModel(configuration(mixers: mixers), seed: 3)
     let batches = try PackedBatches(
-      documents(), batch: options.batch, length: options.length, beginToken: 256, mode: options.packing, seed: options.seed)
+      documents(), batch: options.batch, length: options.length, beginToken: 256, mode: options.packing,
+      seed: options.seed)
     return try Trainer(model, batches: batches, options: options)
   }
 

@@ -32,7 +32,9 @@ import Testing
     /// A group of tensors under our names: projections that PyTorch holds apart stand in one product here.
     func group(_ prefix: String) throws -> [String: Tensor] {
       var found = Dictionary(
-        uniqueKeysWithValues: tensors.filter { $0.key.hasPrefix(prefix) }.map { (String($0.key.dropFirst(prefix.count)), $0.value) })
+        uniqueKeysWithValues: tensors.filter { $0.key.hasPrefix(prefix) }.map {
+          (String($0.key.dropFirst(prefix.count)), $0.value)
+        })
       func fuse(_ parts: [String], _ name: String) throws {
         let values = parts.compactMap { found.removeValue(forKey: $0) }
         if values.count == parts.count { found[name] = try Tensor.concatenated(values, axis: 0) }
@@ -49,7 +51,8 @@ import Testing
 
   private func model(_ golden: Golden, mixer: JSONValue) throws -> LanguageModel {
     let configuration = try ModelConfiguration(
-      vocabularySize: 64, width: 32, layers: 2, feedForwardWidth: 48, mixers: [mixer], tiesEmbeddings: false, beginToken: 0)
+      vocabularySize: 64, width: 32, layers: 2, feedForwardWidth: 48, mixers: [mixer], tiesEmbeddings: false,
+      beginToken: 0)
     var model = try LanguageModel(configuration)
     let weights = try golden.group("weights/")
     var missing: [String] = []

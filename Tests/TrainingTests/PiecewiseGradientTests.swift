@@ -69,7 +69,8 @@ import Testing
 
   @Test func memoryDoesNotGrowWithTheContext() throws {
     try withSteadyProcess {
-      let model = try LanguageModel(Fixture.configuration(width: 64, mixers: [Fixture.linear, Fixture.linear, Fixture.windowed]), seed: 1)
+      let model = try LanguageModel(
+        Fixture.configuration(width: 64, mixers: [Fixture.linear, Fixture.linear, Fixture.windowed]), seed: 1)
       func peak(_ length: Int) throws -> Int {
         let parts = try pieces(Array(stride(from: 256, to: length, by: 256)), length: length)
         let before = Memory.usage.live
@@ -96,14 +97,17 @@ import Testing
         let parts = try pieces(Array(stride(from: piece, to: length, by: piece)), length: length)
         let before = Memory.usage.live
         Memory.resetPeak()
-        let result = try PiecewiseGradient.exact(model, parts, state: model.initialState(batch: 1), scale: 1 / Float(length))
+        let result = try PiecewiseGradient.exact(
+          model, parts, state: model.initialState(batch: 1), scale: 1 / Float(length))
         return (result, Memory.usage.peak - before)
       }
       let (pieced, short) = try run(8_192, piece: 1_024)
       let (whole, _) = try run(8_192, piece: 8_192)
       try expectSame(pieced, whole, tolerance: Self.tolerance, "8,192 tokens")
       let (long, peak) = try run(65_536, piece: 1_024)
-      print("exact piecewise gradients: peak \(short) bytes at 8,192 tokens, \(peak) at 65,536 (\(Double(peak) / Double(short)))")
+      print(
+        "exact piecewise gradients: peak \(short) bytes at 8,192 tokens, \(peak) at 65,536 (\(Double(peak) / Double(short)))"
+      )
       #expect(Double(peak) <= 1.5 * Double(short))
       let (wholeLong, _) = try run(65_536, piece: 65_536)
       try expectSame(long, wholeLong, tolerance: Self.tolerance, "65,536 tokens")

@@ -10,7 +10,10 @@ import Testing
 
 @Suite(.serialized) struct TrainerTests {
   @Test func lossFalls() throws {
-    var trainer = try Fixture.trainer(Fixture.options { $0.steps = 40; $0.learningRate = 1e-2 })
+    var trainer = try Fixture.trainer(
+      Fixture.options {
+        $0.steps = 40; $0.learningRate = 1e-2
+      })
     var losses: [Double] = []
     for _ in 0..<40 { losses.append(try trainer.advance().loss) }
     #expect(losses[0] > 5 && losses[39] < 3, "losses \(losses[0]) to \(losses[39])")
@@ -19,7 +22,10 @@ import Testing
   @Test func accumulationIsALargerBatch() throws {
     // Two batches of 1 and one of 2 see the same rows in the same order.
     var large = try Fixture.trainer(Fixture.options { $0.batch = 2 })
-    var small = try Fixture.trainer(Fixture.options { $0.batch = 1; $0.accumulation = 2 })
+    var small = try Fixture.trainer(
+      Fixture.options {
+        $0.batch = 1; $0.accumulation = 2
+      })
     let (a, b) = (try large.advance(), try small.advance())
     #expect(abs(a.loss - b.loss) < 1e-5 && abs(a.gradientNorm - b.gradientNorm) < 1e-4 * a.gradientNorm)
   }
@@ -37,7 +43,10 @@ import Testing
   }
 
   @Test func aLossThatIsNoNumberChangesNothing() throws {
-    var trainer = try Fixture.trainer(Fixture.options { $0.learningRate = 1e30; $0.clip = 0; $0.warmup = 0; $0.steps = 50 })
+    var trainer = try Fixture.trainer(
+      Fixture.options {
+        $0.learningRate = 1e30; $0.clip = 0; $0.warmup = 0; $0.steps = 50
+      })
     var before = try trainer.model.parameters()
     do {
       for _ in 0..<50 {
@@ -55,8 +64,12 @@ import Testing
 
   @Test func impossibleSettingsAreRefused() {
     let changes: [(inout TrainingOptions) -> Void] = [
-      { $0.steps = 0 }, { $0.batch = -1 }, { $0.batch = 1 << 20; $0.length = 1 << 20 }, { $0.learningRate = .nan },
-      { $0.beta1 = 1 }, { $0.clip = -1 }, { $0.schedule = "none" }, { $0.streamGradient = .exact }, { $0.computeType = .int32 },
+      { $0.steps = 0 }, { $0.batch = -1 },
+      {
+        $0.batch = 1 << 20; $0.length = 1 << 20
+      }, { $0.learningRate = .nan },
+      { $0.beta1 = 1 }, { $0.clip = -1 }, { $0.schedule = "none" }, { $0.streamGradient = .exact },
+      { $0.computeType = .int32 },
     ]
     for change in changes {
       #expect(throws: TrainingError.self) { try Fixture.options(change).validate() }
@@ -69,7 +82,9 @@ import Testing
     var losses: [Double] = []
     for dtype in [DType.float32, .bfloat16] {
       var trainer = try Fixture.trainer(
-        Fixture.options { $0.steps = steps; $0.computeType = dtype; $0.learningRate = 3e-3; $0.batch = 4 })
+        Fixture.options {
+          $0.steps = steps; $0.computeType = dtype; $0.learningRate = 3e-3; $0.batch = 4
+        })
       for _ in 0..<steps { _ = try trainer.advance() }
       let held = TokenDocument(Document(name: "held", bytes: Fixture.text(4000, seed: 99)))
       losses.append(try trainer.validationLoss(ValidationBatches([held], batch: 4, length: 48, beginToken: 256)))

@@ -30,9 +30,19 @@ import Testing
 
   static let kinds: [(String, @Sendable (inout TrainingOptions) -> Void)] = [
     ("rows", { _ in }),
-    ("rows in bf16, accumulated", { $0.computeType = .bfloat16; $0.accumulation = 2 }),
+    (
+      "rows in bf16, accumulated",
+      {
+        $0.computeType = .bfloat16; $0.accumulation = 2
+      }
+    ),
     ("stream", { $0.packing = .stream }),
-    ("stream, exact", { $0.packing = .stream; $0.streamGradient = .exact; $0.piecesPerContext = 3; $0.length = 16 }),
+    (
+      "stream, exact",
+      {
+        $0.packing = .stream; $0.streamGradient = .exact; $0.piecesPerContext = 3; $0.length = 16
+      }
+    ),
   ]
 
   @Test(arguments: kinds.indices) func resumesBitForBit(_ kind: Int) throws {
@@ -55,7 +65,9 @@ import Testing
       }
       try TrainingRun(folder: broken, begin: nil).run { _ in }
       #expect(try lines(straight) == lines(broken), "\(Self.kinds[kind].0)")
-      let weights = try [straight, broken].map { try Data(contentsOf: URL(fileURLWithPath: $0 + "/last/model.safetensors")) }
+      let weights = try [straight, broken].map {
+        try Data(contentsOf: URL(fileURLWithPath: $0 + "/last/model.safetensors"))
+      }
       #expect(weights[0] == weights[1])
       #expect(FileManager.default.fileExists(atPath: straight + "/loss.svg"))
     }
@@ -68,7 +80,8 @@ import Testing
     var steps = 0
     let finished = try run.run(shouldStop: { steps == 5 }) { if case .step = $0 { steps += 1 } }
     #expect(!finished)
-    #expect(try TrainingRun(folder: folder.path + "/elsewhere", begin: (settings, Fixture.configuration())).trainer.step == 0)
+    #expect(
+      try TrainingRun(folder: folder.path + "/elsewhere", begin: (settings, Fixture.configuration())).trainer.step == 0)
     #expect(throws: FileError.self) { try TrainingRun(folder: folder.path + "/run", begin: nil) }
   }
 
@@ -97,6 +110,8 @@ import Testing
     try Fixture.text(900_000).write(to: URL(fileURLWithPath: settings.data))
     settings.options.batch = 4_000_000
     settings.options.length = 128
-    #expect(throws: TrainingError.self) { try TrainingRun(folder: folder.path + "/b", begin: (settings, Fixture.configuration())) }
+    #expect(throws: TrainingError.self) {
+      try TrainingRun(folder: folder.path + "/b", begin: (settings, Fixture.configuration()))
+    }
   }
 }

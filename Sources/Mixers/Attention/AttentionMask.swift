@@ -49,7 +49,8 @@ public struct AttentionMask: Sendable {
     try check(&copy.keyDocuments, [keys], .int32, "key documents")
     try check(&copy.visible, [queries, keys], .uint8, "visible")
     try require(
-      (queryDocuments == nil) == (keyDocuments == nil), "attention mask", expected: "documents of queries and keys, or neither",
+      (queryDocuments == nil) == (keyDocuments == nil), "attention mask",
+      expected: "documents of queries and keys, or neither",
       got: "one of them")
     try require(
       window >= 0 && sinks >= 0 && prefix >= 0, "attention mask", expected: "window, sinks and prefix of at least 0",
@@ -65,10 +66,18 @@ public struct AttentionMask: Sendable {
     mask.sinks = Int64(sinks)
     mask.prefix = Int64(prefix)
     func rowStride(_ tensor: Tensor) -> Int64 { tensor.shape[0] == 1 ? 0 : Int64(tensor.strides[0]) }
-    if let t = queryPositions { (mask.query_positions, mask.query_position_stride) = (UnsafePointer(t.intPointer), rowStride(t)) }
-    if let t = keyPositions { (mask.key_positions, mask.key_position_stride) = (UnsafePointer(t.intPointer), rowStride(t)) }
-    if let t = queryDocuments { (mask.query_documents, mask.query_document_stride) = (UnsafePointer(t.intPointer), rowStride(t)) }
-    if let t = keyDocuments { (mask.key_documents, mask.key_document_stride) = (UnsafePointer(t.intPointer), rowStride(t)) }
+    if let t = queryPositions {
+      (mask.query_positions, mask.query_position_stride) = (UnsafePointer(t.intPointer), rowStride(t))
+    }
+    if let t = keyPositions {
+      (mask.key_positions, mask.key_position_stride) = (UnsafePointer(t.intPointer), rowStride(t))
+    }
+    if let t = queryDocuments {
+      (mask.query_documents, mask.query_document_stride) = (UnsafePointer(t.intPointer), rowStride(t))
+    }
+    if let t = keyDocuments {
+      (mask.key_documents, mask.key_document_stride) = (UnsafePointer(t.intPointer), rowStride(t))
+    }
     if let t = visible {
       mask.visible = UnsafePointer(t.bytePointer)
       mask.visible_batch_stride = rowStride(t)

@@ -28,7 +28,7 @@ struct AttentionMemory {
     ragged = try RaggedPositions(
       state, layout: layout, carried: Self.positions(of: carried, before: start, sinks: sinks))
     try require(
-      (state["keys"] == nil) == (start == 0) && (ragged != nil || carried == expected), "softmax attention",
+      (start == 0 || state["keys"] != nil) && (ragged != nil || carried == expected), "softmax attention",
       expected: "a state of \(expected) keys at position \(start)", got: "\(carried) of \(state.names)",
       advice: "the state belongs to another mixer or is damaged")
     self.state = state

@@ -76,7 +76,8 @@ private struct AttentionCall: Sendable {
   private var pairs: Int {
     let (queries, keys) = (query.shape[1], key.shape[1])
     let seen = mask.window > 0 ? min(keys, mask.window + mask.sinks) : keys
-    return query.shape[0] * query.shape[2] * queries * (mask.isCausal && queries == keys && mask.window == 0 ? (seen + 1) / 2 : seen)
+    return query.shape[0] * query.shape[2] * queries
+      * (mask.isCausal && queries == keys && mask.window == 0 ? (seen + 1) / 2 : seen)
   }
 
   func forward() throws -> (Tensor, Tensor) {
@@ -85,7 +86,8 @@ private struct AttentionCall: Sendable {
     let statistics = try Tensor(uninitialized: [query.shape[0], query.shape[2], query.shape[1]])
     if output.count == 0 { return (output, statistics) }
     var shape = shape(output: output)
-    let status = fm_attention(&shape, query.pointer, key.pointer, value.pointer, output.pointer, statistics.floatPointer)
+    let status = fm_attention(
+      &shape, query.pointer, key.pointer, value.pointer, output.pointer, statistics.floatPointer)
     withExtendedLifetime(self) {}
     try require(status == 0, "attention", expected: "scratch memory for tiles", got: "none")
     Work.add(
@@ -132,12 +134,15 @@ package func attentionReference(
   func perHead(_ x: Tensor) throws -> Tensor {
     let wide = try x.cast(to: .float32).transposed(1, 2)
     let (kv, length, size) = (wide.shape[1], wide.shape[2], wide.shape[3])
-    return try wide.expanded(at: 2).broadcast(to: [batch, kv, heads / kv, length, size]).reshaped([batch, heads, length, size])
+    return try wide.expanded(at: 2).broadcast(to: [batch, kv, heads / kv, length, size]).reshaped([
+      batch, heads, length, size,
+    ])
   }
   precondition(groups * key.shape[2] == heads)
   let scores = try matmul(perHead(query), perHead(key).transposed(-1, -2)) * (scale ?? 1 / Float(width).squareRoot())
   let seen = try mask.dense(batch: batch, queries: queries, keys: keys)
-  let shown = try Tensor(seen.flatMap { $0.flatMap { $0.map { UInt8($0 ? 1 : 0) } } }, shape: [batch, 1, queries, keys])
+  let shown = try Tensor(
+    seen.flatMap { $0.flatMap { $0.map { UInt8($0 ? 1 : 0) } } }, shape: [batch, 1, queries, keys])
   let hidden = try Tensor.selecting(shown, scores, Tensor(-1e30))
   let probabilities = try Tensor.selecting(shown, hidden.softmax(), Tensor(0))
   return try matmul(probabilities, perHead(value)).transposed(1, 2).contiguous().cast(to: query.dtype)

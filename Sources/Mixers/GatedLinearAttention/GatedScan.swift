@@ -32,13 +32,15 @@ private struct GatedScanCall: Sendable {
   let resets: Tensor?
   let scale: Float
 
-  init(query: Tensor, key: Tensor, value: Tensor, gate: Tensor, initial: Tensor?, resets: Tensor?, scale: Float) throws {
+  init(query: Tensor, key: Tensor, value: Tensor, gate: Tensor, initial: Tensor?, resets: Tensor?, scale: Float) throws
+  {
     try require(
       query.rank == 4 && query.dtype.isFloatingPoint && key.shape == query.shape && key.dtype == query.dtype
         && value.rank == 4 && value.dtype == query.dtype && value.shape.dropLast() == query.shape.dropLast()
         && gate.dtype == .float32 && (gate.shape == query.shape || gate.shape == Array(query.shape.dropLast())),
       "gatedScan",
-      expected: "query and key (batch, length, heads, keyWidth), value of one type, F32 gate (batch, length, heads[, keyWidth])",
+      expected:
+        "query and key (batch, length, heads, keyWidth), value of one type, F32 gate (batch, length, heads[, keyWidth])",
       got: "\(query), \(key), \(value), \(gate)")
     let stateShape = [query.shape[0], query.shape[2], query.shape[3], value.shape[3]]
     try require(

@@ -51,7 +51,8 @@ private struct LSTMCall: Sendable {
         && recurrent.shape[0] == 4 * recurrent.shape[1] && projections.shape[2] == recurrent.shape[0]
         && hidden.shape == [projections.shape[0], recurrent.shape[1]] && cell.shape == hidden.shape
         && hidden.dtype == .float32 && cell.dtype == .float32,
-      "lstmScan", expected: "projections (batch, length, 4 width), recurrent (4 width, width), F32 hidden and cell (batch, width)",
+      "lstmScan",
+      expected: "projections (batch, length, 4 width), recurrent (4 width, width), F32 hidden and cell (batch, width)",
       got: "\(projections), \(recurrent), \(hidden), \(cell)")
     try require(
       resets == nil || (resets?.shape == Array(projections.shape.prefix(2)) && resets?.dtype == .uint8), "lstmScan",

@@ -51,7 +51,8 @@ public struct RotaryPositions: PositionScheme {
 public func rotary(_ x: Tensor, cosine: Tensor, sine: Tensor, width turned: Int, interleaved: Bool) throws -> Tensor {
   try require(
     x.rank == 4 && x.dtype.isFloatingPoint && turned <= x.shape[3] && turned % 2 == 0
-      && cosine.rank == 3 && cosine.shape == sine.shape && cosine.shape[2] == turned / 2 && cosine.shape[1] == x.shape[1]
+      && cosine.rank == 3 && cosine.shape == sine.shape && cosine.shape[2] == turned / 2
+      && cosine.shape[1] == x.shape[1]
       && (cosine.shape[0] == 1 || cosine.shape[0] == x.shape[0]),
     "rotary", expected: "x (batch, length, heads, width) and angles (batch or 1, length, turned / 2)",
     got: "\(x), \(cosine), \(turned) turned")

@@ -20,7 +20,8 @@ public enum Schedules {
   public static func named(_ name: String) throws -> any Schedule {
     guard let type = all.first(where: { $0.name == name }) else {
       let near = StrictJSON.nearest(name, in: names).map { "; did you mean '\($0)'?" } ?? ""
-      throw TrainingError.setting("schedule", "there is no schedule '\(name)' (known: \(names.joined(separator: ", ")))\(near)")
+      throw TrainingError.setting(
+        "schedule", "there is no schedule '\(name)' (known: \(names.joined(separator: ", ")))\(near)")
     }
     return type.init()
   }

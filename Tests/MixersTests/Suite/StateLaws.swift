@@ -74,6 +74,21 @@ extension Subject {
     }
   }
 
+  /// A piece of no tokens gives no outputs and changes nothing.
+  func passesOverNothing() throws {
+    var random = TestRandom("nothing \(name)")
+    for prefix in [0, 12] {
+      let start = try self.start(prefix, &random)
+      let next = try piece(5, &random)
+      var state = start
+      let outputs = try mixer(piece(0, &random), state: &state)
+      if outputs.shape != [batch, 0, width] { throw Mismatch("\(name): an empty piece gives \(outputs)") }
+      var plain = start
+      try expectSameBits(mixer(next, state: &state), mixer(next, state: &plain), "\(name): after an empty piece")
+      try expectIdenticalState(state, plain, "\(name): after an empty piece")
+    }
+  }
+
   /// The declared number of bytes is the state's.
   func knowsItsSize() throws {
     var random = TestRandom("size \(name)")
