@@ -1,15 +1,16 @@
 # Fermata: what can be done here. `make demo` and `make test` install what is missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build format lint clean
+.PHONY: help demo test test-long check build format lint clean
 
 SWIFT_SOURCES := Package.swift Sources Tests Examples/StreamingExample/Package.swift Examples/StreamingExample/Sources
-# Tests are run as they will be used: optimised. -enable-testing lets them see what is internal.
-TEST_FLAGS := -c release -Xswiftc -enable-testing
+# Tests are run as they will be used: optimised. -enable-testing lets them see what is internal; a build folder of their
+# own keeps the two kinds of build from undoing each other.
+TEST_FLAGS := -c release -Xswiftc -enable-testing --scratch-path .build/tests
 RUN_FLAGS := $(TEST_FLAGS) --skip-build $(if $(FILTER),--filter '$(FILTER)')
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is"
-	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  %-7s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  %-9s %s\n' "$$name" "$$text"; done
 
 demo: ## train a hybrid model on real text for two minutes, then stream from it (TEXT=path for your own text)
 	@Scripts/setup.sh demo
@@ -17,6 +18,11 @@ demo: ## train a hybrid model on real text for two minutes, then stream from it 
 	@Scripts/demo.sh $(if $(TEXT),'$(TEXT)')
 
 test: ## build and run all tests (FILTER=pattern for some of them)
+	@Scripts/setup.sh
+	swift build --build-tests $(TEST_FLAGS)
+	swift test $(RUN_FLAGS)
+
+test-long: ## all tests, those that take minutes included (contexts of 65,536 tokens, streams of 1,000,000)
 	@Scripts/setup.sh
 	swift build --build-tests $(TEST_FLAGS)
 	FERMATA_LONG_TESTS=1 swift test $(RUN_FLAGS)

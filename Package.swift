@@ -43,7 +43,7 @@ let package = Package(
       dependencies: ["Fermata", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       path: "Sources/Command"),
     .target(
-      name: "FermataTestSupport", dependencies: ["FermataTensors", "CFermataKernels"], path: "Sources/TestSupport"),
+      name: "FermataTestSupport", dependencies: ["FermataTensors", "CFermataKernels"], path: "Tests/Support"),
     .testTarget(name: "FilesTests", dependencies: ["FermataFiles"]),
     .testTarget(name: "TasksTests", dependencies: ["FermataTasks"]),
     .testTarget(name: "ReportsTests", dependencies: ["FermataReports"]),

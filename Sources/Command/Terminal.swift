@@ -47,12 +47,17 @@ struct InterruptFlag: Sendable {
     let flag = InterruptFlag()
     // Made before a handler can need it.
     _ = flag.isSet
+    // A parent may have left them blocked.
+    var signals = sigset_t()
+    sigemptyset(&signals)
     for number in [SIGINT, SIGTERM] {
+      sigaddset(&signals, number)
       var action = sigaction()
       action.__sigaction_handler.sa_handler = { receivedSignal.store($0, ordering: .relaxed) }
       action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND))
       sigaction(number, &action, nil)
     }
+    pthread_sigmask(SIG_UNBLOCK, &signals, nil)
     return flag
   }
 

@@ -52,7 +52,7 @@ public struct RunData: Sendable {
 
   /// Writes both parts as plain files, documents joined, for comparison with other compressors.
   public func save(to folder: String) throws {
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    try Folders.make(folder)
     for (name, documents) in [("training.txt", training), ("validation.txt", validation)] {
       try AtomicFile.write(documents.reduce(into: Data()) { $0.append($1.bytes) }, to: folder + "/" + name)
     }

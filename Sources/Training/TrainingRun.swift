@@ -41,7 +41,7 @@ public final class TrainingRun {
     if begin == nil && !FileManager.default.fileExists(atPath: AtomicFolder.current(last)) {
       throw TrainingError.nothingToResume(folder: folder)
     }
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    try Folders.make(folder)
     lock = try FolderLock(folder)
     var record: Checkpoint.Record?
     var model: LanguageModel
