@@ -25,7 +25,7 @@ test: ## build and run all tests (FILTER=pattern for some of them)
 test-long: ## all tests, those that take minutes included (contexts of 65,536 tokens, streams of 1,000,000)
 	@Scripts/setup.sh
 	swift build --build-tests $(TEST_FLAGS)
-	FERMATA_LONG_TESTS=1 swift test $(RUN_FLAGS)
+	FERMATA_LONG_TESTS=1 swift test --no-parallel $(RUN_FLAGS)
 
 check: ## format, build and the quick tests, cheapest first
 	@Scripts/setup.sh

@@ -43,8 +43,15 @@ int fm_best_path(void) {
 }
 
 static atomic_int chosen_path = -1;
+static _Thread_local int own_path = -1, own_threads = 0;
+
+void fm_override(int path, int threads) {
+  own_path = path > fm_best_path() ? -1 : path;
+  own_threads = threads;
+}
 
 int fm_path(void) {
+  if (own_path >= 0) return own_path;
   int path = atomic_load_explicit(&chosen_path, memory_order_relaxed);
   if (path >= 0) return path;
   path = fm_best_path();
@@ -89,6 +96,7 @@ const char *fm_features(void) {
 static atomic_int chosen_threads = 0;
 
 int fm_threads(void) {
+  if (own_threads > 0) return own_threads;
   int count = atomic_load_explicit(&chosen_threads, memory_order_relaxed);
   if (count > 0) return count;
   count = (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -121,23 +129,35 @@ typedef struct {
   int64_t count;
   void (*body)(void *, int64_t);
   void *context;
+  int path;
   _Atomic int64_t next;
 } region;
+
+// What a body runs on does not depend on the thread that runs it.
+static int enter(const region *r) {
+  int before = own_path;
+  own_path = r->path;
+  return before;
+}
 
 static void static_region(void *data) {
   region *r = data;
   int64_t threads = omp_get_num_threads(), me = omp_get_thread_num();
   int64_t first = r->count * me / threads, last = r->count * (me + 1) / threads;
+  int before = enter(r);
   for (int64_t i = first; i < last; i++) r->body(r->context, i);
+  own_path = before;
 }
 
 static void dynamic_region(void *data) {
   region *r = data;
+  int before = enter(r);
   for (;;) {
     int64_t i = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed);
-    if (i >= r->count) return;
+    if (i >= r->count) break;
     r->body(r->context, i);
   }
+  own_path = before;
 }
 
 static void run_region(region *r, void (*entry)(void *)) {
@@ -151,13 +171,18 @@ static void run_region(region *r, void (*entry)(void *)) {
 }
 
 void fm_parallel(int64_t count, void (*body)(void *, int64_t), void *context) {
-  region r = {count, body, context, 0};
+  region r = {count, body, context, own_path, 0};
   run_region(&r, static_region);
 }
 
 void fm_parallel_dynamic(int64_t count, void (*body)(void *, int64_t), void *context) {
-  region r = {count, body, context, 0};
+  region r = {count, body, context, own_path, 0};
   run_region(&r, dynamic_region);
+}
+
+fm_memory_account *fm_thread_memory(void) {
+  static _Thread_local fm_memory_account account;
+  return &account;
 }
 
 #define HUGE_PAGE ((size_t)2 << 20)

@@ -49,6 +49,26 @@ public enum Memory {
   /// Starts a new measurement: the peak becomes what is alive now.
   public static func resetPeak() { state.withLock { $0.peak = $0.live } }
 
+  /// Runs the body and measures what the calling thread takes for tensors: the most at one time above what there was, and
+  /// what is left at the end. Other threads do not disturb it.
+  public static func measure<Result>(_ body: () throws -> Result) rethrows -> (result: Result, peak: Int, left: Int) {
+    guard let account = fm_thread_memory() else { return (try body(), 0, 0) }
+    let before = account.pointee
+    account.pointee = fm_memory_account(live: 0, peak: 0)
+    defer {
+      let live = before.live + account.pointee.live
+      account.pointee = fm_memory_account(live: live, peak: max(before.peak, before.live + account.pointee.peak))
+    }
+    let result = try body()
+    return (result, Int(account.pointee.peak), Int(account.pointee.live))
+  }
+
+  private static func account(_ bytes: Int) {
+    guard let account = fm_thread_memory() else { return }
+    account.pointee.live += Int64(bytes)
+    account.pointee.peak = max(account.pointee.peak, account.pointee.live)
+  }
+
   /// The most bytes that tensors may take together; an allocation beyond it throws.
   public static var limit: Int {
     get { state.withLock { $0.limit } }
@@ -105,11 +125,13 @@ public enum Memory {
       state.cached -= size
       return address
     }
+    account(size)
     if let reused, let pointer = UnsafeMutableRawPointer(bitPattern: reused) {
       if poisonsFreshMemory { fm_poison(pointer, size) }
       return (pointer, size)
     }
     guard let pointer = map(size) else {
+      account(-size)
       state.withLock { $0.live -= size }
       throw TensorError(
         "allocation", expected: "\(size) bytes from the system", got: "out of memory",
@@ -136,6 +158,7 @@ public enum Memory {
   /// The cache never holds more than what was once alive.
   static func release(_ pointer: UnsafeMutableRawPointer, _ size: Int) {
     let address = UInt(bitPattern: pointer)
+    account(-size)
     let keep = state.withLock { state in
       state.live -= size
       guard state.cached + size <= max(state.highest, 64 << 20) else { return false }

@@ -52,11 +52,11 @@ public struct MemoryEstimate: Sendable {
     model.computeType = options.computeType
     let tokens = try Tensor.zeros([1, length], .int32)
     let piece = TokenPiece(tokens: tokens, targets: tokens, layout: .init(batch: 1, length: length))
-    let before = Memory.usage.live
-    Memory.resetPeak()
-    _ = try PiecewiseGradient.truncated(model, piece, state: model.initialState(batch: 1), scale: 1)
+    let peak = try Memory.measure {
+      try PiecewiseGradient.truncated(model, piece, state: model.initialState(batch: 1), scale: 1)
+    }.peak
     // Gradients are counted with the parameters.
-    return max(0, Memory.usage.peak - before - 4 * (try model.parameterCount()))
+    return max(0, peak - 4 * (try model.parameterCount()))
   }
 
   /// Bytes the system can give: what the kernel calls available, or what a control group leaves, whichever is less.

@@ -2,11 +2,11 @@ import CFermataKernels
 import FermataTensors
 import Foundation
 
-// The processor path and the number of threads belong to the whole process, and suites run side by side. Any path gives
-// results within tolerance, so most tests need not care; those that switch, or compare bits, hold this lock.
+// Path and threads are forced for the calling thread alone (fm_override), so suites that run side by side do not disturb
+// each other. Numbers that belong to the whole process are measured one at a time.
 private let processSettings = NSRecursiveLock()
 
-/// Runs the body while no other test switches path or threads.
+/// Runs the body while no other test measures the whole process.
 package func withSteadyProcess<Result>(_ body: () throws -> Result) rethrows -> Result {
   TestRun.prepare()
   processSettings.lock()
@@ -14,31 +14,30 @@ package func withSteadyProcess<Result>(_ body: () throws -> Result) rethrows -> 
   return try body()
 }
 
-/// Runs the body on every path this processor has, poorest first. Errors name the path.
+/// Runs the body on every path this processor has, poorest first. Errors name the path. The body must not suspend.
 package func onEveryPath(_ body: (_ path: String) throws -> Void) throws {
-  try withSteadyProcess {
-    let before = fm_path()
-    defer { _ = fm_set_path(before) }
-    for path in 0...fm_best_path() {
-      guard fm_set_path(path) == 0, let name = fm_path_name(path) else { throw Mismatch("path \(path) is refused") }
-      do {
-        try body(String(cString: name))
-      } catch let error as Mismatch {
-        throw Mismatch("on path \(String(cString: name)): \(error)")
-      }
+  TestRun.prepare()
+  defer { fm_override(-1, 0) }
+  for path in 0...fm_best_path() {
+    fm_override(path, 0)
+    guard fm_path() == path, let name = fm_path_name(path) else { throw Mismatch("path \(path) is refused") }
+    do {
+      try body(String(cString: name))
+    } catch let error as Mismatch {
+      throw Mismatch("on path \(String(cString: name)): \(error)")
     }
   }
 }
 
 /// Runs the body with one thread and with several, on every path, and demands the same bits.
 package func expectThreadsDoNotMatter(_ label: String = "", _ body: () throws -> [Tensor]) throws {
-  try onEveryPath { path in
-    let before = fm_threads()
-    defer { fm_set_threads(before) }
-    fm_set_threads(1)
+  try onEveryPath { _ in
+    let path = fm_path()
+    defer { fm_override(path, 0) }
+    fm_override(path, 1)
     let alone = try body()
     for count in [2, 3] {
-      fm_set_threads(Int32(count))
+      fm_override(path, Int32(count))
       for (index, (result, expected)) in zip(try body(), alone).enumerated() {
         try expectSameBits(result, expected, "\(label): result \(index) with \(count) threads instead of 1")
       }

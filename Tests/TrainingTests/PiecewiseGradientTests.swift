@@ -73,10 +73,9 @@ import Testing
         Fixture.configuration(width: 64, mixers: [Fixture.linear, Fixture.linear, Fixture.windowed]), seed: 1)
       func peak(_ length: Int) throws -> Int {
         let parts = try pieces(Array(stride(from: 256, to: length, by: 256)), length: length)
-        let before = Memory.usage.live
-        Memory.resetPeak()
-        _ = try PiecewiseGradient.exact(model, parts, state: model.initialState(batch: 1), scale: 1)
-        return Memory.usage.peak - before
+        return try Memory.measure {
+          try PiecewiseGradient.exact(model, parts, state: model.initialState(batch: 1), scale: 1)
+        }.peak
       }
       let (short, long) = (try peak(2_048), try peak(16_384))
       #expect(Double(long) <= 1.5 * Double(short), "peak \(long) bytes at 16,384 tokens, \(short) at 2,048")
@@ -95,11 +94,10 @@ import Testing
       let model = try LanguageModel(configuration, seed: 1)
       func run(_ length: Int, piece: Int) throws -> (LossGradient, Int) {
         let parts = try pieces(Array(stride(from: piece, to: length, by: piece)), length: length)
-        let before = Memory.usage.live
-        Memory.resetPeak()
-        let result = try PiecewiseGradient.exact(
-          model, parts, state: model.initialState(batch: 1), scale: 1 / Float(length))
-        return (result, Memory.usage.peak - before)
+        let measured = try Memory.measure {
+          try PiecewiseGradient.exact(model, parts, state: model.initialState(batch: 1), scale: 1 / Float(length))
+        }
+        return (measured.result, measured.peak)
       }
       let (pieced, short) = try run(8_192, piece: 1_024)
       let (whole, _) = try run(8_192, piece: 8_192)

@@ -19,8 +19,11 @@ typedef enum {
 int fm_best_path(void);
 /// The path in use: the best one, or what FERMATA_PATH (portable, avx2, avx512, avx512_bf16) or `fm_set_path` asked for.
 int fm_path(void);
-/// Forces a path for this process. Returns 0, or -1 when the processor lacks it.
+/// Forces a path for this process, before kernels run: one that is running may have laid out its scratch memory for another. Returns 0, or -1 when the processor lacks it.
 int fm_set_path(int path);
+/// Forces path and threads for what the calling thread calls from now on, and for nobody else; -1 and 0 undo it. For tests
+/// and measurements that compare paths while others work.
+void fm_override(int path, int threads);
 /// The path's name as FERMATA_PATH spells it; NULL when there is none of that number.
 const char *fm_path_name(int path);
 /// The processor's features that matter here, for benchmark tables ("avx2 fma avx512f …").
@@ -40,6 +43,13 @@ void fm_parallel(int64_t count, void (*body)(void *context, int64_t index), void
 void fm_parallel_dynamic(int64_t count, void (*body)(void *context, int64_t index), void *context);
 /// The index of the calling thread inside a region, 0 outside.
 int fm_thread_index(void);
+
+/// Bytes of tensors that the calling thread has taken and not given back since it last set this to zero, and the most there
+/// were: a measurement that other threads cannot disturb.
+typedef struct {
+  int64_t live, peak;
+} fm_memory_account;
+fm_memory_account *fm_thread_memory(void);
 
 /// Page-aligned memory straight from the system, large blocks advised to use huge pages; NULL when there is none.
 void *fm_map_memory(size_t bytes);
