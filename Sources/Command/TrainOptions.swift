@@ -101,6 +101,8 @@ struct OptimizationOptions: ParsableArguments {
   @Option(help: "Steps of linear warm-up (default 50).") var warmup: Int?
   @Option(help: "AdamW's weight decay of matrices (default 0.1).") var weightDecay: Double?
   @Option(help: "Largest norm of the gradient; 0: none (default 1).") var clip: Double?
+  @Option(help: "Part of the features dropped in training, against learning small texts by heart (default 0).")
+  var dropout: Double?
   @Option(name: .shortAndLong, help: "Seed of weights, split and order (default 0).") var seed: UInt64?
   @Option(help: "Type of activations: f32 or bf16 (default f32).") var dtype: String?
   @Flag(help: "Read the text as one unbroken stream, carrying the state from piece to piece.") var stream = false
@@ -114,7 +116,7 @@ struct OptimizationOptions: ParsableArguments {
 
   var isGiven: Bool {
     steps != nil || time != nil || batch != nil || length != nil || accumulation != nil || learningRate != nil
-      || schedule != nil || warmup != nil || weightDecay != nil || clip != nil || seed != nil || dtype != nil || stream
+      || schedule != nil || warmup != nil || weightDecay != nil || clip != nil || dropout != nil || seed != nil || dtype != nil || stream
       || gradient != nil || pieces != nil || validationInterval != nil || validationBatches != nil
       || checkpointInterval != nil || loadState != nil
   }
@@ -131,6 +133,7 @@ struct OptimizationOptions: ParsableArguments {
     options.warmup = warmup ?? options.warmup
     options.weightDecay = weightDecay ?? options.weightDecay
     options.clip = clip ?? options.clip
+    options.dropout = dropout ?? options.dropout
     options.seed = seed ?? options.seed
     options.packing = stream ? .stream : .rows
     options.piecesPerContext = pieces ?? options.piecesPerContext

@@ -24,11 +24,14 @@ public struct Block: Module {
     try visitor.module("mlp", &feedForward)
   }
 
-  public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
+  /// `drop` is what training does to what the mixer and the feed-forward give back, counted 0 and 1.
+  public func callAsFunction(
+    _ piece: Piece, state: inout MixerState, drop: (Tensor, Int) throws -> Tensor = { x, _ in x }
+  ) throws -> Tensor {
     let mixed = try mixer(
       Piece(inputNorm(piece.values), layout: piece.layout, context: piece.context), state: &state)
-    let x = try piece.values + mixed
-    return try x + feedForward(postNorm(x))
+    let x = try piece.values + drop(mixed, 0)
+    return try x + drop(feedForward(postNorm(x)), 1)
   }
 }
 
@@ -70,6 +73,8 @@ public struct LanguageModel: Module {
   public var head: Linear?
   /// Type of activations; f32 is exact, bf16 about twice as fast where the processor has it.
   public var computeType: DType = .float32
+  /// Dropout of the step at hand, on the embedding and on what mixers and feed-forwards give back; nil outside training.
+  public var dropout: Dropout?
 
   /// Fresh parameters.
   public init(
@@ -121,14 +126,18 @@ public struct LanguageModel: Module {
       tokens.rank == 2 && state.layers.count == blocks.count, "model",
       expected: "tokens (batch, length) and a state of \(blocks.count) layers",
       got: "\(tokens) and \(state.layers.count) layers")
-    var x = try embedding(tokens).cast(to: computeType)
+    let position = state.position
+    func drop(_ x: Tensor, _ stream: Int) throws -> Tensor {
+      try dropout?(x, stream: stream, position: position) ?? x
+    }
+    var x = try drop(embedding(tokens).cast(to: computeType), 0)
     let layout = layout ?? Layout(batch: tokens.shape[0], length: tokens.shape[1])
     var next = state
     for (index, block) in blocks.enumerated() {
       // The layer's state is moved out while the layer works on it, so that caches grow in place.
       var layerState = next.layers[index]
       next.layers[index] = MixerState()
-      x = try block(Piece(x, layout: layout), state: &layerState)
+      x = try block(Piece(x, layout: layout), state: &layerState) { try drop($0, 1 + 2 * index + $1) }
       next.layers[index] = layerState
     }
     state = next

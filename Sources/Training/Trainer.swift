@@ -60,8 +60,8 @@ public struct Trainer: Sendable {
     var total = 0.0
     var targets = 0
     var sums: [String: Tensor] = [:]
-    for _ in 0..<options.accumulation {
-      let part = try gradient()
+    for index in 0..<options.accumulation {
+      let part = try gradient(index)
       total += part.result.loss
       targets += part.targets
       for (name, gradient) in part.result.gradients {
@@ -84,7 +84,13 @@ public struct Trainer: Sendable {
   }
 
   /// Gradient of the summed loss over the next batch, or over the next pieces of the stream.
-  private mutating func gradient() throws -> (result: LossGradient, targets: Int) {
+  private mutating func gradient(_ index: Int) throws -> (result: LossGradient, targets: Int) {
+    var model = model
+    if options.dropout > 0 {
+      // A seed for each batch: a run that resumes here draws it again.
+      let count = UInt64(step) &* UInt64(options.accumulation) &+ UInt64(index)
+      model.dropout = try Dropout(rate: Float(options.dropout), seed: options.seed &* 0x9E37_79B9_7F4A_7C15 &+ count)
+    }
     let isStream = options.packing == .stream
     let state = try (isStream ? carried : nil) ?? model.initialState(batch: options.batch)
     if isStream && options.streamGradient == .exact {

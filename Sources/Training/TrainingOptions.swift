@@ -28,6 +28,8 @@ public struct TrainingOptions: Codable, Sendable, Equatable {
   public var epsilon = 1e-8
   /// The largest norm of the whole gradient; 0: no clipping.
   public var clip = 1.0
+  /// Part of the features dropped after the embedding, each mixer and each feed-forward, against learning small texts by heart.
+  public var dropout = 0.0
   public var seed: UInt64 = 0
   /// Type of activations; master weights stay f32.
   public var computeType = DType.float32
@@ -61,6 +63,7 @@ public struct TrainingOptions: Codable, Sendable, Equatable {
       "betas", (0..<1).contains(beta1) && (0..<1).contains(beta2), "must be in 0..<1, got \(beta1) and \(beta2)")
     try check("epsilon", epsilon > 0, "must be above 0, got \(epsilon)")
     try check("clip", clip >= 0 && clip.isFinite, "must be at least 0, got \(clip)")
+    try check("dropout", dropout >= 0 && dropout < 1, "must be at least 0 and below 1, got \(dropout)")
     try check("compute type", computeType.isFloatingPoint, "must be F32 or BF16, got \(computeType.rawValue)")
     try check("pieces per context", piecesPerContext >= 1, "must be at least 1, got \(piecesPerContext)")
     try check("validation interval", validationInterval >= 0, "must be at least 0, got \(validationInterval)")

@@ -14,6 +14,7 @@
 #include "fermata_product.h"
 #include "fermata_norm.h"
 #include "fermata_rotary.h"
+#include "fermata_dropout.h"
 #include "fermata_activation.h"
 #include "fermata_attention.h"
 #include "fermata_cross_entropy.h"
