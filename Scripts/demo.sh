@@ -28,7 +28,7 @@ down a byte of text: 8 is knowing nothing.
 
 END
 "$fermata" train "$text" --output "$run" --config Scripts/demo-config.json --time "${DEMO_TIME:-2m}" \
-  --batch 8 --length 512 --dtype "${DEMO_DTYPE:-bf16}" --learning-rate 2e-3 --warmup 50 \
+  --batch 2 --length 512 --dtype "${DEMO_DTYPE:-bf16}" --learning-rate 2e-3 --warmup 50 --dropout 0.1 \
   --validation-fraction 0.1 --deduplicate --save-split --seed 0
 
 heading "2. Against xz"
@@ -55,7 +55,9 @@ Both have seen the training text. xz can copy from it; the model has to have lea
 END
 
 heading "3. 2,000 bytes from the model"
-"$fermata" generate --model "$run/best" -n 2000 --ignore-eos --seed 1
+echo "It goes on from \"You may\" and is asked never to end the document:"
+echo
+"$fermata" generate --model "$run/best" -n 2000 --ignore-eos --seed 1 --temp 0.9 --prompt "You may"
 echo
 
 heading "4. Speed and memory at 1,000 and at 100,000 streamed tokens"

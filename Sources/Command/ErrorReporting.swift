@@ -1,6 +1,7 @@
 import ArgumentParser
 import FermataFiles
 import FermataMixers
+import FermataReports
 import FermataTasks
 import FermataTensors
 import FermataTraining
@@ -58,6 +59,7 @@ enum ErrorReporting {
     case let error as TrainingError: trainingCode(error)
     case let error as TensorError: error.operation == "allocation" ? Exit.system : Exit.data
     case is JSONError, is ConfigurationError: Exit.data
+    case is LogError: Exit.inputOutput
     case is Interrupted: InterruptFlag().exitCode
     default: nil
     }

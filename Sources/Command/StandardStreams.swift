@@ -46,7 +46,11 @@ final class StandardOutput {
         done += count
       } else if code == EPIPE {
         throw BrokenPipe()
-      } else if code != EINTR && code != EAGAIN {
+      } else if code == EAGAIN {
+        // Somebody made the pipe non-blocking: wait until it takes more.
+        var wait = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
+        poll(&wait, 1, 1000)
+      } else if code != EINTR {
         throw FileError.system("write", "standard output", code: code)
       }
     }

@@ -95,27 +95,43 @@ extension [UInt8] {
 
 extension LanguageModel {
   /// Text as it is generated, in whole characters: `for try await text in model.stream(from: "Once")`.
-  /// Cancelling the task that iterates ends generation at the next token.
+  /// Nothing is generated before it is asked for, so a slow reader costs no memory; cancelling the task that iterates ends
+  /// generation at the next token.
   public func stream(
     from prompt: String, options: GenerationOptions = GenerationOptions()
   ) -> AsyncThrowingStream<String, any Error> {
-    AsyncThrowingStream { continuation in
-      let task = Task.detached {
-        do {
-          var generator = try Generator(StreamingSession(self), prompt: Array(prompt.utf8), options: options)
-          var decoder = UTF8Text()
-          while !Task.isCancelled, let bytes = try generator.next() {
-            let text = decoder.push(bytes)
-            if !text.isEmpty { continuation.yield(text) }
-          }
-          let rest = decoder.finish()
-          if !rest.isEmpty { continuation.yield(rest) }
-          continuation.finish()
-        } catch {
-          continuation.finish(throwing: error)
-        }
+    let producer = TextProducer(model: self, prompt: Array(prompt.utf8), options: options)
+    return AsyncThrowingStream { try await producer.next() }
+  }
+}
+
+/// Generates on demand, one piece of text at a time.
+private actor TextProducer {
+  private let model: LanguageModel
+  private let prompt: [UInt8]
+  private let options: GenerationOptions
+  private var generator: Generator?
+  private var decoder = UTF8Text()
+  private var isFinished = false
+
+  init(model: LanguageModel, prompt: [UInt8], options: GenerationOptions) {
+    (self.model, self.prompt, self.options) = (model, prompt, options)
+  }
+
+  func next() throws -> String? {
+    if isFinished { return nil }
+    var current = try generator ?? Generator(StreamingSession(model), prompt: prompt, options: options)
+    generator = nil
+    while !Task.isCancelled {
+      guard let bytes = try current.next() else { break }
+      let text = decoder.push(bytes)
+      if !text.isEmpty {
+        generator = current
+        return text
       }
-      continuation.onTermination = { _ in task.cancel() }
     }
+    isFinished = true
+    let rest = decoder.finish()
+    return rest.isEmpty ? nil : rest
   }
 }

@@ -28,6 +28,7 @@ public struct SamplingOptions: Sendable, Codable, Equatable {
     try check("top-k", topK >= 0, "a whole number of at least 0", topK)
     try check("top-p", topP > 0 && topP <= 1, "a number above 0 and at most 1", topP)
     try check("min-p", minP >= 0 && minP < 1, "a number of at least 0 and below 1", minP)
+    try check("penalty window", penaltyWindow >= 0, "a whole number of at least 0", penaltyWindow)
     try check(
       "repetition penalty", repetitionPenalty > 0 && repetitionPenalty.isFinite, "a number above 0", repetitionPenalty)
   }
@@ -35,7 +36,7 @@ public struct SamplingOptions: Sendable, Codable, Equatable {
 
 /// Draws tokens. A value: copying it copies its place in the random stream, so a copy draws the same.
 public struct Sampler: Sendable {
-  public var options: SamplingOptions
+  public let options: SamplingOptions
   private var random: RandomSource
   private var recent: [Int] = []
 

@@ -14,7 +14,7 @@ public struct StreamingSession: Sendable {
   /// Logits for the token after the last one read; nil before the first.
   public private(set) var logits: [Float]?
   /// Tokens that a prompt is read at a time.
-  public var pieceLength: Int
+  public let pieceLength: Int
 
   /// A session at the beginning of a sequence, or going on from a saved state.
   public init(_ model: LanguageModel, state: ModelState? = nil, pieceLength: Int = 512) throws {
@@ -23,7 +23,8 @@ public struct StreamingSession: Sendable {
       got: "scope '\(model.cut.rawValue)'",
       advice: "its mixers read the whole sequence at once; use a causal one")
     try require(pieceLength > 0, "streaming", expected: "a piece length above 0", got: "\(pieceLength)")
-    self.model = model
+    // bf16 activations over f32 weights would round every matrix again for every token.
+    self.model = model.computeType == .float32 ? model : try model.converted(to: model.computeType)
     self.state = try state ?? model.initialState(batch: 1)
     self.pieceLength = pieceLength
   }

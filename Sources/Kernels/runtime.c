@@ -1,6 +1,8 @@
 // Processor detection, the thread pool and system memory.
 #define _GNU_SOURCE
 #include "fermata_runtime.h"
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,29 +70,31 @@ int fm_set_path(int path) {
   return 0;
 }
 
-const char *fm_features(void) {
-  static char text[160];
+static char feature_text[160];
+
+static void find_features(void) {
+  char *built = feature_text;
 #if defined(__x86_64__)
-  if (!text[0]) {
-    char built[160] = "";
-    unsigned a, b, c, d;
-    if (__builtin_cpu_supports("avx2")) strcat(built, "avx2 ");
-    if (__builtin_cpu_supports("fma")) strcat(built, "fma ");
-    if (__builtin_cpu_supports("avx512f")) strcat(built, "avx512f ");
-    if (__builtin_cpu_supports("avx512vnni")) strcat(built, "avx512_vnni ");
-    if (has_avx512_bf16()) strcat(built, "avx512_bf16 ");
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-      if (d & (1u << 22)) strcat(built, "amx_bf16 ");
-      if (d & (1u << 25)) strcat(built, "amx_int8 ");
-    }
-    size_t length = strlen(built);
-    if (length) built[length - 1] = 0;
-    strcpy(text, built);
+  unsigned a, b, c, d;
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2")) strcat(built, "avx2 ");
+  if (__builtin_cpu_supports("fma")) strcat(built, "fma ");
+  if (__builtin_cpu_supports("avx512f")) strcat(built, "avx512f ");
+  if (__builtin_cpu_supports("avx512vnni")) strcat(built, "avx512_vnni ");
+  if (has_avx512_bf16()) strcat(built, "avx512_bf16 ");
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+    if (d & (1u << 22)) strcat(built, "amx_bf16 ");
+    if (d & (1u << 25)) strcat(built, "amx_int8 ");
   }
-#else
-  strcpy(text, "portable");
 #endif
-  return text;
+  size_t length = strlen(built);
+  if (length) built[length - 1] = 0; else strcpy(built, "portable");
+}
+
+const char *fm_features(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, find_features);
+  return feature_text;
 }
 
 static atomic_int chosen_threads = 0;
@@ -99,10 +103,12 @@ int fm_threads(void) {
   if (own_threads > 0) return own_threads;
   int count = atomic_load_explicit(&chosen_threads, memory_order_relaxed);
   if (count > 0) return count;
-  count = (int)sysconf(_SC_NPROCESSORS_ONLN);
-  const char *wanted = getenv("FERMATA_THREADS");
-  if (wanted && atoi(wanted) > 0) count = atoi(wanted);
+  // The processors this process may use, which can be fewer than the machine has.
+  cpu_set_t allowed;
+  count = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : (int)sysconf(_SC_NPROCESSORS_ONLN);
   if (count < 1) count = 1;
+  const char *wanted = getenv("FERMATA_THREADS");
+  if (wanted && atoi(wanted) > 0 && atoi(wanted) < count) count = atoi(wanted);
   fm_set_threads(count);
   return count;
 }
