@@ -32,8 +32,7 @@ struct MixersCommand: ParsableCommand {
   private static func explanation(_ name: String) throws -> String {
     let entries = MixerRegistry.standard.entries
     guard let entry = entries.first(where: { $0.name == name }) else {
-      let near = StrictJSON.nearest(name, in: entries.map(\.name)).map { "did you mean '\($0)'? " } ?? ""
-      throw UsageError("there is no mixer '\(name)' (\(near)known: \(entries.map(\.name).joined(separator: ", ")))")
+      throw UsageError("there is no mixer '\(name)' (\(StrictJSON.unknown(name, among: entries.map(\.name))))")
     }
     let mixers = try entry.examples.map { example in
       var settings = try StrictJSON.parse(Array(example.utf8), place: "example").objectValue ?? [:]

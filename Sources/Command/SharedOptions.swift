@@ -65,6 +65,7 @@ struct ModelSource: ParsableArguments {
     Memory.limit = available
     try checkMemory(folder, available: available)
     let loaded = try ModelFolder.load(folder)
+    try loaded.configuration.requireBytes(folder)
     guard dtype == .bf16 else { return loaded }
     var model = try loaded.converted(to: .bfloat16)
     model.computeType = .bfloat16

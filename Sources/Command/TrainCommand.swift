@@ -43,6 +43,9 @@ struct TrainCommand: ParsableCommand {
       run = try TrainingRun(folder: output, begin: nil)
     } else {
       guard let data else { throw ValidationError("give a file, a folder or - to train on, or --resume") }
+      if dataOptions.saveSplit && FileManager.default.fileExists(atPath: output + "/data") {
+        throw TrainingError.occupied(folder: output, name: "data")
+      }
       var settings = RunSettings(data: data, options: try training.options())
       dataOptions.apply(to: &settings)
       settings.seconds = try training.time.map { try TimeSpan.seconds($0) }
@@ -57,7 +60,7 @@ struct TrainCommand: ParsableCommand {
     reporter.begin()
     let finished = try run.run(shouldStop: { stop.isSet }, report: reporter.report)
     reporter.end(finished: finished, output: output)
-    if !finished { throw ExitCode(130) }
+    if !finished { throw ExitCode(stop.exitCode) }
   }
 }
 

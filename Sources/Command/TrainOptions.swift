@@ -37,15 +37,16 @@ struct ModelOptions: ParsableArguments {
         "--width, --layers, --mixers, --heads and --window contradict \(config != nil ? "--config" : "--from"), which says them already"
       )
     }
-    if let initial { return try ModelFolder.configuration(of: initial) }
+    if let initial { return try bytes(ModelFolder.configuration(of: initial), initial) }
     if let config {
-      return try ModelConfiguration(json: StrictJSON.read(config), place: config)
+      return try bytes(ModelConfiguration(json: StrictJSON.read(config), place: config), config)
     }
     let width = width ?? 256
     let heads = heads ?? max(1, width / 64)
     let names = (mixers ?? "gated_linear_attention,gated_linear_attention,softmax_attention")
       .split(separator: ",").map(String.init)
-    let list = try names.map { try mixer($0, heads: heads) }
+    try requireTakers(names)
+    let list = names.map { mixer($0, heads: heads) }
     let layers = layers ?? 6
     guard layers >= list.count else {
       throw ValidationError("--mixers names \(list.count) mixers for \(layers) layers")
@@ -53,11 +54,38 @@ struct ModelOptions: ParsableArguments {
     return try ModelConfiguration(width: width, layers: layers, mixers: list)
   }
 
+  private static let headKeys = ["num_heads", "num_attention_heads"]
+
+  private static func keys(of name: String) -> [String] {
+    MixerRegistry.standard.entries.first { $0.name == name }?.optionKeys ?? []
+  }
+
+  /// Refuses flags that would do nothing. Names that are unknown are left to the registry, which says what is known.
+  private func requireTakers(_ names: [String]) throws {
+    if let window, window < 0 { throw ValidationError("--window must be at least 0, got \(window)") }
+    let known = Set(MixerRegistry.standard.entries.map(\.name))
+    guard names.allSatisfy(known.contains) else { return }
+    let keys = Set(names.flatMap(Self.keys))
+    let list = names.joined(separator: ", ")
+    if heads != nil && keys.isDisjoint(with: Self.headKeys) {
+      throw ValidationError("--heads has no effect: none of the mixers (\(list)) has heads; leave it out")
+    }
+    if window != nil && !keys.contains("sliding_window") {
+      throw ValidationError("--window has no effect: none of the mixers (\(list)) has a window; leave it out")
+    }
+  }
+
+  /// The command reads and writes bytes.
+  private func bytes(_ configuration: ModelConfiguration, _ place: String) throws -> ModelConfiguration {
+    try configuration.requireBytes(place)
+    return configuration
+  }
+
   /// A mixer's settings from what the flags say; the rest is its own defaults.
-  private func mixer(_ name: String, heads: Int) throws -> JSONValue {
+  private func mixer(_ name: String, heads: Int) -> JSONValue {
     var fields: [String: JSONValue] = ["type": .string(name)]
-    let keys = MixerRegistry.standard.entries.first { $0.name == name }?.optionKeys ?? []
-    for key in ["num_heads", "num_attention_heads"] where keys.contains(key) { fields[key] = .int(heads) }
+    let keys = Self.keys(of: name)
+    for key in Self.headKeys where keys.contains(key) { fields[key] = .int(heads) }
     let window = window ?? 256
     if keys.contains("sliding_window"), window > 0 { fields["sliding_window"] = .int(window) }
     return .object(fields)
@@ -116,13 +144,18 @@ struct OptimizationOptions: ParsableArguments {
 
   var isGiven: Bool {
     steps != nil || time != nil || batch != nil || length != nil || accumulation != nil || learningRate != nil
-      || schedule != nil || warmup != nil || weightDecay != nil || clip != nil || dropout != nil || seed != nil || dtype != nil || stream
+      || schedule != nil || warmup != nil || weightDecay != nil || clip != nil || dropout != nil || seed != nil
+      || dtype != nil || stream
       || gradient != nil || pieces != nil || validationInterval != nil || validationBatches != nil
       || checkpointInterval != nil || loadState != nil
   }
 
   func options() throws -> TrainingOptions {
     if steps != nil && time != nil { throw ValidationError("give --steps or --time, not both") }
+    if pieces != nil && gradient != StreamGradient.exact.rawValue {
+      throw ValidationError(
+        "--pieces counts what one exact gradient spans; give --gradient exact with it or leave it out")
+    }
     var options = TrainingOptions()
     options.steps = steps ?? options.steps
     options.batch = batch ?? options.batch
@@ -156,9 +189,11 @@ struct OptimizationOptions: ParsableArguments {
 enum TimeSpan {
   static func seconds(_ text: String) throws -> Double {
     let units: [Character: Double] = ["s": 1, "m": 60, "h": 3600]
-    guard let unit = text.last.flatMap({ units[$0] }), let number = Double(text.dropLast()), number > 0, number.isFinite
+    guard let unit = text.last.flatMap({ units[$0] }), let number = Double(text.dropLast()), number > 0,
+      number * unit <= RunSettings.longestTime
     else {
-      throw ValidationError("--time must be a number with s, m or h behind it (90s, 2m, 1.5h), got '\(text)'")
+      throw ValidationError(
+        "--time must be a number with s, m or h behind it (90s, 2m, 1.5h), at most 10⁹ seconds, got '\(text)'")
     }
     return number * unit
   }

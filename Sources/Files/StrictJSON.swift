@@ -73,6 +73,12 @@ public enum StrictJSON {
     }
   }
 
+  /// What to say of a name that nobody knows: "did you mean 'heads'? known: heads, width".
+  public static func unknown(_ name: String, among known: [String]) -> String {
+    let near = nearest(name, in: known).map { "did you mean '\($0)'? " } ?? ""
+    return near + "known: " + known.sorted().joined(separator: ", ")
+  }
+
   /// The candidate that a misspelt `name` most likely stands for; nil when none is near. Letter case is ignored.
   public static func nearest(_ name: String, in candidates: [String]) -> String? {
     let wanted = Array(name.lowercased().prefix(100))

@@ -51,10 +51,8 @@ public struct MixerRegistry: Sendable {
       throw ConfigurationError("mixer", "expected an object with a string \"type\", got \(configuration)")
     }
     guard let entry = entries.first(where: { $0.name == name }) else {
-      let known = entries.map(\.name)
-      let near = StrictJSON.nearest(name, in: known).map { "did you mean '\($0)'? " } ?? ""
       throw ConfigurationError(
-        "mixer", "there is no mixer '\(name)' (\(near)known: \(known.sorted().joined(separator: ", ")))")
+        "mixer", "there is no mixer '\(name)' (\(StrictJSON.unknown(name, among: entries.map(\.name))))")
     }
     fields["type"] = nil
     return try entry.make(width, .object(fields), &random)

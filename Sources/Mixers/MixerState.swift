@@ -18,6 +18,20 @@ public struct MixerState: Sendable {
     self.isSealed = isSealed
   }
 
+  /// Positions stay below this, far from where sums of them would overflow.
+  package static let largestPosition = 1 << 60
+
+  /// The position once `count` more tokens are consumed.
+  /// - Throws: `TensorError` when this or the next position is none that a sequence can reach.
+  package func position(after count: Int) throws -> Int {
+    let range = 0...Self.largestPosition
+    try require(
+      range.contains(position) && range.contains(count) && position <= Self.largestPosition - count, "state",
+      expected: "a position in 0...2^60", got: "\(position) and \(count) tokens more",
+      advice: "the state is damaged")
+    return position + count
+  }
+
   public subscript(_ name: String) -> Tensor? {
     get { tensors[name] }
     set { tensors[name] = newValue }

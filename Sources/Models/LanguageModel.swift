@@ -80,8 +80,12 @@ public struct LanguageModel: Module {
   public init(
     _ configuration: ModelConfiguration, registry: MixerRegistry = .standard, seed: UInt64 = 0
   ) throws {
+    try self.init(configuration, registry: registry, random: RandomSource(seed: seed, stream: 1))
+  }
+
+  init(_ configuration: ModelConfiguration, registry: MixerRegistry, random source: RandomSource) throws {
     self.configuration = configuration
-    var random = RandomSource(seed: seed, stream: 1)
+    var random = source
     let width = configuration.width
     embedding = try Embedding(configuration.vocabularySize, width, random: &random)
     // Ways back into the residual stream start smaller the more of them there are (Radford et al. 2019).
@@ -134,7 +138,8 @@ public struct LanguageModel: Module {
     let layout = layout ?? Layout(batch: tokens.shape[0], length: tokens.shape[1])
     var next = state
     for (index, block) in blocks.enumerated() {
-      // The layer's state is moved out while the layer works on it, so that caches grow in place.
+      // `state` keeps the states from before, for the case that a layer throws. Caches still grow in place: appending
+      // writes behind what older values of a tensor show.
       var layerState = next.layers[index]
       next.layers[index] = MixerState()
       x = try block(Piece(x, layout: layout), state: &layerState) { try drop($0, 1 + 2 * index + $1) }

@@ -18,7 +18,8 @@ public struct ModelConfiguration: Sendable, Equatable {
   public var normEpsilon: Double
   /// The head reads the embedding's table.
   public var tiesEmbeddings: Bool
-  /// "bytes": token ids are byte values, 256 begins a document.
+  /// "bytes": token ids below 256 are byte values, and `beginToken` begins a document. "none": token ids alone mean
+  /// something, so that text can be neither read nor written.
   public var tokenizer: String
   public var beginToken: Int
 
@@ -55,32 +56,35 @@ public struct ModelConfiguration: Sendable, Equatable {
     guard let object = json.objectValue else {
       throw ConfigurationError(place, "expected an object, got \(json.kind)")
     }
-    if let type = object["model_type"]?.stringValue, type != Self.modelType {
+    func found<Value>(_ key: String, _ kind: String, _ read: (JSONValue) -> Value?) throws -> Value? {
+      guard let value = object[key] else { return nil }
+      guard let result = read(value) else {
+        throw ConfigurationError(place, "\(key) must be \(kind), got \(value.kind)")
+      }
+      return result
+    }
+    if let type = try found("model_type", "a text", \.stringValue), type != Self.modelType {
       throw ConfigurationError(
         place, "model_type is '\(type)'; this version reads '\(Self.modelType)' models, which `fermata train` makes")
     }
     try StrictJSON.checkKeys(object: object, allowed: Self.keys, where: place)
-    func integer(_ key: String) throws -> Int? {
-      guard let value = object[key] else { return nil }
-      guard let number = value.intValue else {
-        throw ConfigurationError(place, "\(key) must be a whole number, got \(value.kind)")
-      }
-      return number
+    func integer(_ key: String) throws -> Int? { try found(key, "a whole number", \.intValue) }
+    func needed<Value>(_ key: String, _ value: Value?) throws -> Value {
+      guard let value else { throw ConfigurationError(place, "the key '\(key)' is missing") }
+      return value
     }
-    func needed(_ key: String) throws -> Int {
-      guard let number = try integer(key) else { throw ConfigurationError(place, "the key '\(key)' is missing") }
-      return number
-    }
-    guard let mixers = object["mixers"]?.arrayValue else {
-      throw ConfigurationError(place, "the key 'mixers' is missing or not a list")
-    }
+    // Written for other readers; read here only to refuse what cannot be.
+    _ = try found("architectures", "a list", \.arrayValue)
+    for key in ["torch_dtype", "fermata_version"] { _ = try found(key, "a text", \.stringValue) }
     try self.init(
-      vocabularySize: try integer("vocab_size") ?? 257, width: needed("hidden_size"),
-      layers: needed("num_hidden_layers"),
-      feedForwardWidth: integer("intermediate_size"), mixers: mixers,
-      normEpsilon: object["rms_norm_eps"]?.doubleValue ?? 1e-5,
-      tiesEmbeddings: object["tie_word_embeddings"]?.boolValue ?? true,
-      tokenizer: object["tokenizer"]?.stringValue ?? "bytes", beginToken: try integer("bos_token_id") ?? 256)
+      vocabularySize: try integer("vocab_size") ?? 257, width: needed("hidden_size", integer("hidden_size")),
+      layers: needed("num_hidden_layers", integer("num_hidden_layers")),
+      feedForwardWidth: integer("intermediate_size"),
+      mixers: needed("mixers", found("mixers", "a list", \.arrayValue)),
+      normEpsilon: found("rms_norm_eps", "a number", \.doubleValue) ?? 1e-5,
+      tiesEmbeddings: found("tie_word_embeddings", "true or false", \.boolValue) ?? true,
+      tokenizer: found("tokenizer", "a text", \.stringValue) ?? "bytes",
+      beginToken: try integer("bos_token_id") ?? 256)
   }
 
   public var json: JSONValue {
@@ -90,6 +94,15 @@ public struct ModelConfiguration: Sendable, Equatable {
       "intermediate_size": .int(feedForwardWidth), "mixers": .array(mixers), "rms_norm_eps": .double(normEpsilon),
       "tie_word_embeddings": .bool(tiesEmbeddings), "tokenizer": .string(tokenizer), "bos_token_id": .int(beginToken),
     ]
+  }
+
+  /// Throws unless token ids are bytes, as whatever reads or writes text needs.
+  public func requireBytes(_ place: String = "model") throws {
+    guard tokenizer == "bytes" else {
+      throw ConfigurationError(
+        place,
+        "the tokenizer is \"\(tokenizer)\", so this model knows token ids and no text; use it through the library")
+    }
   }
 
   private static let largestWidth = 65_536
@@ -106,8 +119,12 @@ public struct ModelConfiguration: Sendable, Equatable {
     try check("intermediate_size", feedForwardWidth, 1...1_000_000)
     try check("mixers (their number)", mixers.count, 1...layers)
     try check("bos_token_id", beginToken, 0...vocabularySize - 1)
-    guard tokenizer == "bytes" else {
-      throw ConfigurationError("model", "tokenizer must be \"bytes\", got \"\(tokenizer)\"")
+    guard ["bytes", "none"].contains(tokenizer) else {
+      throw ConfigurationError("model", "tokenizer must be \"bytes\" or \"none\", got \"\(tokenizer)\"")
+    }
+    if tokenizer == "bytes" {
+      try check("vocab_size of a model of bytes", vocabularySize, 257...10_000_000)
+      try check("bos_token_id of a model of bytes", beginToken, 256...vocabularySize - 1)
     }
     guard normEpsilon > 0, normEpsilon < 1 else {
       throw ConfigurationError("model", "rms_norm_eps must be above 0 and below 1, got \(normEpsilon)")

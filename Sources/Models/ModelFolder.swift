@@ -6,8 +6,17 @@ import Foundation
 
 /// A model on disk: a folder of config.json, model.safetensors and generation_config.json.
 public enum ModelFolder {
-  /// Writes the folder whole or not at all.
+  /// Writes the folder whole or not at all. An older model there is replaced; a folder of anything else is left alone.
+  /// - Throws: `FileError` when the folder holds files but no model.
   public static func save(_ model: LanguageModel, to path: String) throws {
+    if PathQuery.isFolder(path) {
+      let names = try PathQuery.names(in: path)
+      guard names.isEmpty || names.contains("config.json") else {
+        throw FileError(
+          path: path, operation: "save the model in", kind: .wrongKind,
+          reason: "the folder holds something that is not a model", advice: "choose another folder, or empty this one")
+      }
+    }
     try AtomicFolder.write(to: path) { folder in
       try write(model, into: folder)
     }
@@ -49,14 +58,14 @@ public enum ModelFolder {
 
   /// Reads a model. The configuration's mixers come from the registry.
   public static func load(_ path: String, registry: MixerRegistry = .standard) throws -> LanguageModel {
-    var isFolder: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
+    let folder = AtomicFolder.current(path)
+    guard PathQuery.isFolder(folder) else {
       throw ConfigurationError(
         path, "there is no model folder here; expected a folder with config.json and model.safetensors")
     }
-    let folder = AtomicFolder.current(path)
     let configuration = try configuration(of: path)
-    var model = try LanguageModel(configuration, registry: registry)
+    // Every parameter comes from the file, so none is drawn.
+    var model = try LanguageModel(configuration, registry: registry, random: .none)
     let file = try SafetensorsFile(folder + "/model.safetensors")
     try TensorFile.load(file, into: &model)
     return model

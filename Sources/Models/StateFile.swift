@@ -3,9 +3,9 @@ import FermataMixers
 import FermataTensors
 
 /// A model's state in one safetensors file that generate, score and train all read:
-/// tensors "layers.N.NAME", metadata with the position and a fingerprint of the configuration.
+/// tensors "layers.N.NAME", metadata with the position and fingerprints of the configuration and of the weights.
 public enum StateFile {
-  private static let format = "fermata-state-1"
+  private static let format = "fermata-state-2"
 
   /// Writes the state, whole or not at all.
   public static func save(_ state: ModelState, of model: LanguageModel, to path: String) throws {
@@ -18,7 +18,7 @@ public enum StateFile {
   static func metadata(_ state: ModelState, _ model: LanguageModel) throws -> [String: String] {
     [
       "format": format, "position": "\(state.position)", "layers": "\(state.layers.count)",
-      "configuration": try fingerprint(model.configuration),
+      "configuration": try fingerprint(model.configuration), "weights": try fingerprint(model),
       "positions": state.layers.map { "\($0.position)" }.joined(separator: ","),
       "sealed": state.layers.map { $0.isSealed ? "1" : "0" }.joined(separator: ","),
     ]
@@ -37,11 +37,17 @@ public enum StateFile {
     guard file.metadata["configuration"] == wanted else {
       throw refuse("a state of this model (\(wanted))", file.metadata["configuration"] ?? "none")
     }
+    let weights = try fingerprint(model)
+    guard file.metadata["weights"] == weights else {
+      throw refuse("a state made with these weights (\(weights))", file.metadata["weights"] ?? "none")
+    }
     let positions = (file.metadata["positions"] ?? "").split(separator: ",").compactMap { Int($0) }
     let sealed = (file.metadata["sealed"] ?? "").split(separator: ",")
-    guard positions.count == model.blocks.count, sealed.count == positions.count, positions.allSatisfy({ $0 >= 0 })
+    guard positions.count == model.blocks.count, sealed.count == positions.count, Set(positions).count == 1,
+      positions.allSatisfy({ (0...MixerState.largestPosition).contains($0) })
     else {
-      throw refuse("positions of \(model.blocks.count) layers", "\(positions.count)")
+      throw refuse(
+        "one position in 0...2^60 for all of \(model.blocks.count) layers", file.metadata["positions"] ?? "none")
     }
     var state = try model.initialState(batch: batch)
     for layer in state.layers.indices {
@@ -65,11 +71,37 @@ public enum StateFile {
     return try state.validated(against: model, batch: batch, refuse)
   }
 
-  /// A short number that two configurations share only when they are the same (FNV-1a, 64 bits).
+  /// A short number that two configurations share only when they are the same.
   static func fingerprint(_ configuration: ModelConfiguration) throws -> String {
-    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-    for byte in try configuration.json.text().utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-    return String(hash, radix: 16)
+    var hash = Hash()
+    hash.add(try configuration.json.text().utf8)
+    return hash.text
+  }
+
+  /// A short number that tells the weights of one model from another's: names, and some evenly spaced values of each,
+  /// rounded to bf16 so that a model and its bf16 copy have the same.
+  static func fingerprint(_ model: LanguageModel) throws -> String {
+    var hash = Hash()
+    let samples = 64
+    for (name, value) in try model.parameters() {
+      hash.add(name.utf8)
+      let flat = try value.detached.reshaped([-1])
+      let step = max(1, flat.count / samples)
+      let chosen = try stride(from: 0, to: flat.count, by: step).map { try flat.slice($0..<$0 + 1, axis: 0) }
+      guard !chosen.isEmpty else { continue }
+      try Tensor.concatenated(chosen, axis: 0).cast(to: .bfloat16).withBytes { hash.add($0) }
+    }
+    return hash.text
+  }
+
+  /// FNV-1a of 64 bits (Fowler, Noll, Vo).
+  private struct Hash {
+    private var value: UInt64 = 0xcbf2_9ce4_8422_2325
+    var text: String { String(value, radix: 16) }
+
+    mutating func add(_ bytes: some Sequence<UInt8>) {
+      for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    }
   }
 }
 

@@ -93,8 +93,8 @@ public struct PackedBatches: Sendable {
     guard saved.fingerprint == cursor.fingerprint else {
       throw DataError.foreignCursor(reason: "the documents, the batch size or the sequence length have changed")
     }
-    guard saved.epoch >= 0, saved.offset >= 0 else {
-      throw DataError.foreignCursor(reason: "its epoch \(saved.epoch) or its offset \(saved.offset) is negative")
+    guard (0..<1 << 40).contains(saved.epoch), saved.offset >= 0 else {
+      throw DataError.foreignCursor(reason: "no run has an epoch \(saved.epoch) or an offset \(saved.offset)")
     }
     let savedPlan = Packing.plan(
       documents, saved.mode, batch: batch, length: length, epoch: saved.epoch, seed: shuffled ? seed : nil)

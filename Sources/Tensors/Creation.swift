@@ -71,6 +71,17 @@ public struct RandomSource: Sendable, Codable, Equatable {
   public var stream: UInt64
   /// The next index; drawing moves it on.
   public var position: UInt64
+  /// Draws are zeros, each tensor of them one number in memory.
+  private var drawsZeros = false
+
+  private enum CodingKeys: String, CodingKey { case seed, stream, position }
+
+  /// For parameters that are read from a file next: zeros of the right shape that take no memory and no time.
+  public static let none: RandomSource = {
+    var source = RandomSource(seed: 0)
+    source.drawsZeros = true
+    return source
+  }()
 
   public init(seed: UInt64, stream: UInt64 = 0, position: UInt64 = 0) {
     self.seed = seed
@@ -80,6 +91,7 @@ public struct RandomSource: Sendable, Codable, Equatable {
 
   /// Standard normal numbers times `deviation`.
   public mutating func normal(_ shape: [Int], deviation: Float = 1) throws -> Tensor {
+    if drawsZeros { return try Tensor.zeros([]).broadcast(to: shape) }
     let result = try Tensor(uninitialized: shape)
     position += position & 1  // Box-Muller uses pairs
     fm_random_normal(seed, stream, position, result.pointer.assumingMemoryBound(to: Float.self), Int64(result.count))
@@ -89,6 +101,7 @@ public struct RandomSource: Sendable, Codable, Equatable {
 
   /// Uniform numbers in low..<high.
   public mutating func uniform(_ shape: [Int], _ low: Float = 0, _ high: Float = 1) throws -> Tensor {
+    if drawsZeros { return try Tensor.zeros([]).broadcast(to: shape) }
     let result = try Tensor(uninitialized: shape)
     fm_random_uniform(seed, stream, position, result.pointer.assumingMemoryBound(to: Float.self), Int64(result.count))
     position += UInt64(result.count)
@@ -97,6 +110,7 @@ public struct RandomSource: Sendable, Codable, Equatable {
 
   /// One uniform number in [0, 1).
   public mutating func nextUniform() -> Float {
+    if drawsZeros { return 0 }
     var value: Float = 0
     fm_random_uniform(seed, stream, position, &value, 1)
     position += 1

@@ -69,7 +69,8 @@ public enum Memory {
     account.pointee.peak = max(account.pointee.peak, account.pointee.live)
   }
 
-  /// The most bytes that tensors may take together; an allocation beyond it throws.
+  /// The most bytes that tensors may take together; an allocation beyond it throws. Blocks kept for reuse go back to the
+  /// system before they and the tensors alive pass it.
   public static var limit: Int {
     get { state.withLock { $0.limit } }
     set { state.withLock { $0.limit = newValue } }
@@ -107,7 +108,7 @@ public enum Memory {
     try require(
       bytes <= addressable, "allocation", expected: "a tensor that a processor can address", got: "\(bytes) bytes")
     let size = sizeClass(bytes)
-    let reused: UInt? = try state.withLock { state in
+    let (reused, isCrowded): (UInt?, Bool) = try state.withLock { state in
       if size > state.limit - state.live {
         throw TensorError(
           "allocation", expected: "at most \(state.limit) bytes of tensors in all (the memory limit)",
@@ -120,16 +121,18 @@ public enum Memory {
       state.allocations += 1
       guard let address = state.free[size]?.popLast() else {
         state.systemAllocations += 1
-        return nil
+        // The new block is among those alive already. Compared this way round, no sum can overflow.
+        return (nil, state.cached > state.limit - state.live)
       }
       state.cached -= size
-      return address
+      return (address, false)
     }
     account(size)
     if let reused, let pointer = UnsafeMutableRawPointer(bitPattern: reused) {
       if poisonsFreshMemory { fm_poison(pointer, size) }
       return (pointer, size)
     }
+    if isCrowded { releaseCache() }
     guard let pointer = map(size) else {
       account(-size)
       state.withLock { $0.live -= size }

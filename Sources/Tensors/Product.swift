@@ -110,6 +110,4 @@ extension Tensor {
     }
     return step ?? 0
   }
-
-  fileprivate var strides3: (Int64, Int64, Int64) { (Int64(strides[0]), Int64(strides[1]), Int64(strides[2])) }
 }

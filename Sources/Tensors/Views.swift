@@ -208,7 +208,8 @@ extension Tensor {
   public func broadcast(to target: [Int]) throws -> Tensor {
     if target == shape { return self }
     let lead = target.count - rank
-    _ = try Tensor.elementCount(target, "broadcast")
+    let (_, overflow) = try Tensor.elementCount(target, "broadcast").multipliedReportingOverflow(by: dtype.byteCount)
+    try require(!overflow, "broadcast", expected: "a size whose bytes can be counted", got: "\(target)")
     try require(
       lead >= 0 && (0..<rank).allSatisfy { shape[$0] == target[lead + $0] || shape[$0] == 1 }, "broadcast",
       expected: "a shape that \(shape) broadcasts to", got: "\(target)")
@@ -258,6 +259,17 @@ extension Tensor {
 
 /// Far above any size in memory, far below where sums of sizes overflow.
 private let largestPadding = 1 << 52
+
+extension Tensor {
+  /// Strides of the first three axes, as kernels take them.
+  package var strides3: (Int64, Int64, Int64) { (Int64(strides[0]), Int64(strides[1]), Int64(strides[2])) }
+
+  /// The values without their history, the last axis without gaps: copied only when it has some.
+  package func rowMajorFeatures() throws -> Tensor {
+    guard let step = strides.last, step != 1, shape.last != 1 else { return detached }
+    return try detached.contiguous()
+  }
+}
 
 extension [Int] {
   package var int64: [Int64] { map { Int64($0) } }

@@ -10,6 +10,10 @@ import Foundation
 struct Checkpoint {
   /// What training.json holds.
   struct Record: Codable {
+    enum CodingKeys: String, CodingKey, CaseIterable {
+      case format, settings, step, cursor, best, seconds, path, threads, hasCarriedState
+    }
+
     var format = "fermata-training-1"
     var settings: RunSettings
     var step: Int
@@ -46,13 +50,31 @@ struct Checkpoint {
       throw TrainingError.foreign(folder: path, problem: "training.json is missing or cannot be read")
     }
     do {
-      let record = try JSONDecoder().decode(Record.self, from: data)
-      guard record.format == "fermata-training-1", record.step >= 0, record.seconds >= 0 else {
+      let record = try decode(data)
+      guard record.format == "fermata-training-1", (0...1 << 40).contains(record.step), record.seconds >= 0 else {
         throw TrainingError.foreign(folder: path, problem: "training.json is of another version or damaged")
       }
+      // Before anything is computed from them.
+      try record.settings.validate()
       return record
-    } catch let error as DecodingError {
-      throw TrainingError.foreign(folder: path, problem: "training.json is damaged (\(error))")
+    } catch let error as JSONError {
+      throw TrainingError.foreign(folder: path, problem: "\(error)")
+    } catch TrainingError.setting(let name, let problem) {
+      throw TrainingError.foreign(folder: path, problem: "training.json: \(name) \(problem)")
+    }
+  }
+
+  /// Reads strictly, and says what is wrong in words. The bytes are decoded as they stand, because a seed may be larger than
+  /// the numbers that a JSON value holds.
+  private static func decode(_ data: Data) throws -> Record {
+    let place = "training.json"
+    let value = try StrictJSON.parse(data, place: place)
+    let keys = Record.CodingKeys.allCases.map(\.rawValue)
+    if let object = value.objectValue { try StrictJSON.checkKeys(object: object, allowed: keys, where: place) }
+    do {
+      return try JSONDecoder().decode(Record.self, from: data)
+    } catch is DecodingError {
+      return try StrictJSON.decode(Record.self, from: value, allowed: keys, where: place)
     }
   }
 

@@ -15,14 +15,23 @@ public struct MemoryEstimate: Sendable {
 
   public var total: Int { parameters + activations }
 
-  /// Measures the model at two short lengths.
+  /// Measures the model at two short lengths. The options must be valid.
   public init(_ model: LanguageModel, options: TrainingOptions) throws {
     available = Self.availableMemory()
     let count = try model.parameterCount()
     parameters = 16 * count
+    let isExact = options.packing == .stream && options.streamGradient == .exact
+    let pieces = isExact ? options.piecesPerContext : 1
+    // Tokens, targets and resets of all batches of one gradient; options' own check keeps the product small.
+    var held = pieces * options.batch * options.length * 9
+    if isExact {
+      let kept = min(pieces, 2 * PiecewiseGradient.statesKept + 8)
+      let state = model.stateBytes(batch: options.batch, length: options.length * pieces)
+      held += Int(min(Double(kept) * Double(state), 1e18))
+    }
     let short = min(64, options.length)
     guard options.length > short else {
-      activations = try Self.peak(model, options, length: short) * options.batch
+      activations = held + Int(min(Double(try Self.peak(model, options, length: short)) * Double(options.batch), 1e18))
       return
     }
     let (small, large) = (
@@ -30,11 +39,7 @@ public struct MemoryEstimate: Sendable {
     )
     let perToken = max(0, Double(large - small) / Double(short))
     let fixed = max(0, Double(small) - perToken * Double(short))
-    activations = Int(fixed + perToken * Double(options.batch * options.length))
-    if options.packing == .stream && options.streamGradient == .exact {
-      let kept = min(options.piecesPerContext, 2 * PiecewiseGradient.statesKept + 8)
-      activations += kept * model.stateBytes(batch: options.batch, length: options.length * options.piecesPerContext)
-    }
+    activations = Int(min(fixed + perToken * Double(options.batch * options.length), 1e18)) + held
   }
 
   /// Throws unless the run fits.

@@ -25,6 +25,42 @@ public struct RunSettings: Codable, Sendable, Equatable {
     self.data = data
     self.options = options
   }
+
+  /// Settings that the record lacks, because an earlier version wrote it, keep their defaults.
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    data = try container.decode(String.self, forKey: .data)
+    separator = try container.decodeIfPresent(String.self, forKey: .separator)
+    validationFraction = try container.decodeIfPresent(Double.self, forKey: .validationFraction) ?? validationFraction
+    removesNearDuplicates =
+      try container.decodeIfPresent(Bool.self, forKey: .removesNearDuplicates) ?? removesNearDuplicates
+    seconds = try container.decodeIfPresent(Double.self, forKey: .seconds)
+    initialModel = try container.decodeIfPresent(String.self, forKey: .initialModel)
+    initialState = try container.decodeIfPresent(String.self, forKey: .initialState)
+    options = try container.decode(TrainingOptions.self, forKey: .options)
+  }
+
+  /// The longest time that a run may be given, in seconds: some thirty years.
+  public static let longestTime = 1e9
+
+  /// Throws when a setting makes no sense.
+  public func validate() throws {
+    try options.validate()
+    if let seconds, !(seconds > 0 && seconds <= Self.longestTime) {
+      throw TrainingError.setting("time", "must be above 0 and at most 10⁹ seconds, got \(seconds)")
+    }
+  }
+
+  /// Whether the text comes from standard input, which can be read once only.
+  var readsStandardInput: Bool { data == "-" }
+
+  /// The same settings with the data's whole path, so that a run can be resumed from any folder.
+  func withAbsoluteData() -> RunSettings {
+    guard !readsStandardInput, !data.hasPrefix("/") else { return self }
+    var copy = self
+    copy.data = FileManager.default.currentDirectoryPath + "/" + data
+    return copy
+  }
 }
 
 /// The text of a run, read and divided.

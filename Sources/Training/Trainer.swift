@@ -24,7 +24,7 @@ public struct StepReport: Sendable, Equatable {
 /// in its value, so a copy, or one restored from a checkpoint, goes on with the same losses bit for bit.
 public struct Trainer: Sendable {
   public private(set) var model: LanguageModel
-  public var options: TrainingOptions
+  public internal(set) var options: TrainingOptions
   public internal(set) var optimizer: AdamW
   public internal(set) var batches: PackedBatches
   /// The state carried from piece to piece of a stream.
@@ -122,6 +122,22 @@ public struct Trainer: Sendable {
       carried = state
     }
     return total / Double(max(targets, 1))
+  }
+
+  /// Throws unless the weights, and the loss and gradient of one batch, are finite numbers: from weights where they are not,
+  /// training could not go on, and a checkpoint of them would be worth nothing.
+  func prove(on batch: TokenBatch?) throws {
+    func fail(_ what: String) -> TrainingError {
+      .notFinite(what: what, step: step, kept: "no checkpoint was replaced")
+    }
+    let weights = Dictionary(try model.parameters().map { ($0.name, $0.value) }) { first, _ in first }
+    guard try gradientNorm(weights).isFinite else { throw fail("norm of the weights after the update") }
+    guard let batch else { return }
+    let piece = try batch.piece(fresh: options.packing == .rows)
+    let found = try PiecewiseGradient.truncated(
+      model, piece, state: model.initialState(batch: batch.batch), scale: 1 / Float(max(batch.targetCount, 1)))
+    guard found.loss.isFinite else { throw fail("loss after the update") }
+    guard try gradientNorm(found.gradients).isFinite else { throw fail("gradient after the update") }
   }
 
   /// Starts a stream from a state read elsewhere.

@@ -4,8 +4,8 @@ public enum TrainingError: Error, Sendable, CustomStringConvertible {
   case setting(_ name: String, _ problem: String)
   /// The loss or the gradient is no longer a number.
   case notFinite(what: String, step: Int, kept: String)
-  /// The folder holds another run.
-  case occupied(folder: String)
+  /// The folder holds another run, or something else that a new run would replace: the name of it.
+  case occupied(folder: String, name: String = "last")
   /// There is nothing to resume.
   case nothingToResume(folder: String)
   /// What is resumed does not fit.
@@ -19,8 +19,10 @@ public enum TrainingError: Error, Sendable, CustomStringConvertible {
     case .notFinite(let what, let step, let kept):
       "the \(what) at step \(step) is not a finite number; training stopped, \(kept). "
         + "A smaller --learning-rate, a longer --warmup or --clip usually helps"
-    case .occupied(let folder):
+    case .occupied(let folder, "last"):
       "\(folder) holds a run already; give --resume to go on with it, or another --output"
+    case .occupied(let folder, let name):
+      "\(folder)/\(name) is there already and a new run would replace it; move it away or give another --output"
     case .nothingToResume(let folder): "\(folder) holds no checkpoint to resume; leave out --resume to begin a run"
     case .foreign(let folder, let problem): "cannot resume \(folder): \(problem)"
     case .memory(let needed, let available, let detail):

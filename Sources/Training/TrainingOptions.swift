@@ -57,20 +57,56 @@ public struct TrainingOptions: Codable, Sendable, Equatable {
     let (tokens, overflow) = batch.multipliedReportingOverflow(by: length)
     try check("batch × length", !overflow && tokens < 1 << 31, "must be below 2³¹ tokens, got \(batch) × \(length)")
     try check("learning rate", learningRate > 0 && learningRate.isFinite, "must be above 0, got \(learningRate)")
-    try check("warmup", warmup >= 0, "must be at least 0, got \(warmup)")
+    try check("warmup", warmup >= 0 && warmup <= 1 << 40, "must be in 0...2⁴⁰, got \(warmup)")
     try check("weight decay", weightDecay >= 0 && weightDecay.isFinite, "must be at least 0, got \(weightDecay)")
     try check(
       "betas", (0..<1).contains(beta1) && (0..<1).contains(beta2), "must be in 0..<1, got \(beta1) and \(beta2)")
-    try check("epsilon", epsilon > 0, "must be above 0, got \(epsilon)")
+    try check("epsilon", epsilon > 0 && epsilon.isFinite, "must be above 0, got \(epsilon)")
     try check("clip", clip >= 0 && clip.isFinite, "must be at least 0, got \(clip)")
     try check("dropout", dropout >= 0 && dropout < 1, "must be at least 0 and below 1, got \(dropout)")
     try check("compute type", computeType.isFloatingPoint, "must be F32 or BF16, got \(computeType.rawValue)")
     try check("pieces per context", piecesPerContext >= 1, "must be at least 1, got \(piecesPerContext)")
+    let (context, isTooLong) = piecesPerContext.multipliedReportingOverflow(by: tokens)
+    try check(
+      "pieces × batch × length", !isTooLong && context < 1 << 31,
+      "must be below 2³¹ tokens, got \(piecesPerContext) × \(batch) × \(length)")
     try check("validation interval", validationInterval >= 0, "must be at least 0, got \(validationInterval)")
     try check("validation batches", validationBatches >= 1, "must be at least 1, got \(validationBatches)")
     try check("checkpoint interval", checkpointInterval >= 0, "must be at least 0, got \(checkpointInterval)")
     try check(
       "gradient", packing == .stream || streamGradient == .truncated, "exact gradients across pieces need --stream")
     _ = try Schedules.named(schedule)
+  }
+}
+
+extension TrainingOptions {
+  /// Options that the record lacks, because an earlier version wrote it, keep their defaults.
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    func read<Value: Decodable>(_ key: CodingKeys, _ value: inout Value) throws {
+      value = try container.decodeIfPresent(Value.self, forKey: key) ?? value
+    }
+    self.init()
+    try read(.steps, &steps)
+    try read(.batch, &batch)
+    try read(.length, &length)
+    try read(.accumulation, &accumulation)
+    try read(.learningRate, &learningRate)
+    try read(.schedule, &schedule)
+    try read(.warmup, &warmup)
+    try read(.weightDecay, &weightDecay)
+    try read(.beta1, &beta1)
+    try read(.beta2, &beta2)
+    try read(.epsilon, &epsilon)
+    try read(.clip, &clip)
+    try read(.dropout, &dropout)
+    try read(.seed, &seed)
+    try read(.computeType, &computeType)
+    try read(.packing, &packing)
+    try read(.streamGradient, &streamGradient)
+    try read(.piecesPerContext, &piecesPerContext)
+    try read(.validationInterval, &validationInterval)
+    try read(.validationBatches, &validationBatches)
+    try read(.checkpointInterval, &checkpointInterval)
   }
 }

@@ -28,7 +28,7 @@ public final class TrainingRun {
   private let log: JSONLines
   /// Seconds of training before this process took over.
   private var earlierSeconds = 0.0
-  private let resumedAt: Int
+  private var curve: LossCurve
   private var notes: [String] = []
 
   /// Begins a run, or with `configuration` nil resumes the one in the folder.
@@ -46,11 +46,12 @@ public final class TrainingRun {
     var record: Checkpoint.Record?
     var model: LanguageModel
     if let begin {
-      if FileManager.default.fileExists(atPath: AtomicFolder.current(last)) {
-        throw TrainingError.occupied(folder: folder)
+      try Self.requireFree(folder)
+      settings = begin.settings.withAbsoluteData()
+      try settings.validate()
+      if settings.readsStandardInput {
+        notes.append("note: to resume, --resume reads standard input again; give it the same text")
       }
-      settings = begin.settings
-      try settings.options.validate()
       try Self.checkSize(begin.configuration)
       if let initial = settings.initialModel {
         model = try ModelFolder.load(initial, registry: registry)
@@ -84,14 +85,41 @@ public final class TrainingRun {
     trainer = try Trainer(model, batches: batches, options: options)
     estimate = try MemoryEstimate(model, options: options)
     try estimate.check()
+    Self.limitMemory(to: estimate.available)
     if let record {
       try Checkpoint.restore(&trainer, record: record, from: last)
       (best, earlierSeconds) = (record.best, record.seconds)
     } else if let state = settings.initialState {
       try trainer.begin(from: StateFile.load(state, for: model, batch: options.batch))
     }
-    resumedAt = trainer.step
     log = try JSONLines(folder + "/log.jsonl", resumingAfter: trainer.step)
+    curve = LossCurve(log: log.path)
+  }
+
+  /// Throws when the folder holds what a new run would replace: a run, or files of the user's under the names of one.
+  private static func requireFree(_ folder: String) throws {
+    let names = ["last", "best", "loss.svg"]
+    for name in names where FileManager.default.fileExists(atPath: AtomicFolder.current(folder + "/" + name)) {
+      throw TrainingError.occupied(folder: folder, name: name)
+    }
+    // The log of a run that ended before its first checkpoint is begun anew; anything else under its name is kept.
+    struct Numbered: Decodable { var step: Int }
+    guard let file = FileHandle(forReadingAtPath: folder + "/log.jsonl") else { return }
+    defer { try? file.close() }
+    guard let beginning = try file.read(upToCount: 1 << 16), !beginning.isEmpty else { return }
+    let line = beginning.prefix { $0 != UInt8(ascii: "\n") }
+    if (try? JSONDecoder().decode(Numbered.self, from: line)) == nil {
+      throw TrainingError.occupied(folder: folder, name: "log.jsonl")
+    }
+  }
+
+  /// Where nobody has set a limit, what tensors hold already and what the system can give is one: then a run that needs
+  /// more ends in an error rather than in the system's killing the process.
+  private static func limitMemory(to available: Int) {
+    guard Memory.limit == .max else { return }
+    let usage = Memory.usage
+    let (sum, overflow) = available.addingReportingOverflow(usage.live + usage.cached)
+    if !overflow { Memory.limit = sum }
   }
 
   /// Refuses a model that could not even be made, before it is made.
@@ -116,21 +144,17 @@ public final class TrainingRun {
     var clock = RunClock(earlier: earlierSeconds, firstStep: trainer.step)
     while trainer.step < trainer.options.steps {
       if shouldStop() {
-        try save(clock, report)
+        try explaining { try save(clock, report) }
         return false
       }
       let started = DispatchTime.now().uptimeNanoseconds
-      let step: StepReport
-      do {
-        step = try trainer.advance()
-      } catch let error as TrainingError {
-        throw explained(error)
-      }
+      let step = try explaining { try trainer.advance() }
       clock.add(step, nanoseconds: DispatchTime.now().uptimeNanoseconds - started)
       try log.append(LogLine(step, clock))
-      try calibrate(&clock, report)
+      curve.addTraining(step: step.step, bits: step.bitsPerByte)
+      try calibrate(clock, report)
       try report(.step(clock.progress(step, total: trainer.options.steps)))
-      try maintain(step.step, clock, report)
+      try explaining { try maintain(step.step, clock, report) }
     }
     return true
   }
@@ -141,8 +165,10 @@ public final class TrainingRun {
     let isLast = step >= options.steps
     if isLast || (options.validationInterval > 0 && step % options.validationInterval == 0) {
       let loss = try trainer.validationLoss(validation)
+      guard loss.isFinite else { throw TrainingError.notFinite(what: "validation loss", step: step, kept: "") }
       try log.append(
         ValidationLine(step: step, validation_loss: loss, validation_bits_per_byte: loss / Foundation.log(2)))
+      curve.addValidation(step: step, bits: loss / Foundation.log(2))
       let isBest = loss < best ?? .infinity
       if isBest {
         best = loss
@@ -150,103 +176,44 @@ public final class TrainingRun {
       }
       try report(.validated(step: step, loss: loss, isBest: isBest))
     }
-    if isLast || (options.checkpointInterval > 0 && step % options.checkpointInterval == 0) { try save(clock, report) }
+    if isLast || (options.checkpointInterval > 0 && step % options.checkpointInterval == 0) {
+      try save(clock, report)
+    }
   }
 
+  /// Replaces `last`, once the weights are known to be good.
   private func save(_ clock: RunClock, _ report: (TrainingEvent) throws -> Void) throws {
+    try trainer.prove(on: validation.count == 0 ? nil : validation[0])
     settings.options = trainer.options
     let record = Checkpoint.Record(
       settings: settings, step: trainer.step, cursor: trainer.batches.cursor, best: best, seconds: clock.seconds,
       path: Processor.path, threads: Processor.threads, hasCarriedState: trainer.carried != nil)
     try Checkpoint.write(trainer, record: record, to: folder + "/last")
-    try LossCurve.write(log: folder + "/log.jsonl", to: folder + "/loss.svg")
+    try curve.write(to: folder + "/loss.svg")
     try report(.saved(path: folder + "/last"))
   }
 
   /// With a time instead of a number of steps, the number is set once, from the speed of the first steps.
-  private func calibrate(_ clock: inout RunClock, _ report: (TrainingEvent) throws -> Void) throws {
-    guard let wanted = settings.seconds, !clock.isCalibrated, resumedAt == 0 else { return }
-    guard trainer.step >= 8 || clock.seconds > wanted / 10 else { return }
-    clock.isCalibrated = true
-    // The first step pays for what is made once.
-    let each = clock.secondsPerStep
-    trainer.options.steps = max(trainer.step + 1, Int(wanted / each))
+  private func calibrate(_ clock: RunClock, _ report: (TrainingEvent) throws -> Void) throws {
+    guard let wanted = settings.seconds, clock.steps >= 8 || clock.seconds > wanted / 10 else { return }
+    // Done once: a run stopped before this does it when it is resumed, one stopped later keeps its number of steps.
+    settings.seconds = nil
+    let each = max(clock.secondsPerStep, 1e-9)
+    let left = min(max(wanted - clock.seconds, 0) / each, 1e12)
+    trainer.options.steps = min(trainer.step + max(1, Int(left)), 1 << 40)
     trainer.options.warmup = min(trainer.options.warmup, max(1, trainer.options.steps / 10))
     try report(.message("\(trainer.options.steps) steps will take about \(Human.duration(seconds: wanted))"))
   }
 
-  private func explained(_ error: TrainingError) -> TrainingError {
-    guard case .notFinite(let what, let step, _) = error else { return error }
-    let hasCheckpoint = FileManager.default.fileExists(atPath: folder + "/last")
-    return .notFinite(
-      what: what, step: step,
-      kept: hasCheckpoint ? "the last good checkpoint is \(folder)/last" : "there was no checkpoint yet")
+  /// Adds to the error of a run that went wrong what is left of it.
+  private func explaining<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch TrainingError.notFinite(let what, let step, _) {
+      let hasCheckpoint = FileManager.default.fileExists(atPath: folder + "/last")
+      throw TrainingError.notFinite(
+        what: what, step: step,
+        kept: hasCheckpoint ? "the last good checkpoint is \(folder)/last" : "there was no checkpoint yet")
+    }
   }
-}
-
-/// Time and speed of a run.
-struct RunClock {
-  private let earlier: Double
-  private let firstStep: Int
-  private var nanoseconds: UInt64 = 0
-  private var firstNanoseconds: UInt64 = 0
-  private var steps = 0
-  private var targets = 0
-  var isCalibrated = false
-
-  init(earlier: Double, firstStep: Int) {
-    self.earlier = earlier
-    self.firstStep = firstStep
-  }
-
-  mutating func add(_ step: StepReport, nanoseconds: UInt64) {
-    if steps == 0 { firstNanoseconds = nanoseconds }
-    steps += 1
-    targets += step.targets
-    self.nanoseconds += nanoseconds
-  }
-
-  /// Seconds of steps, those before a resumption included.
-  var seconds: Double { earlier + Double(nanoseconds) / 1e9 }
-  var secondsPerStep: Double {
-    steps > 1 ? Double(nanoseconds - firstNanoseconds) / 1e9 / Double(steps - 1) : Double(nanoseconds) / 1e9
-  }
-  var tokensPerSecond: Double { Double(targets) / Double(max(steps, 1)) / max(secondsPerStep, 1e-9) }
-
-  func progress(_ step: StepReport, total: Int) -> RunProgress {
-    RunProgress(
-      step: step.step, total: total, loss: step.loss, bitsPerByte: step.bitsPerByte, tokensPerSecond: tokensPerSecond,
-      secondsLeft: secondsPerStep * Double(max(0, total - step.step)), peakMemory: Memory.usage.peak)
-  }
-}
-
-/// A line of log.jsonl.
-private struct LogLine: Encodable {
-  var step: Int
-  var loss: Double
-  var bits_per_byte: Double
-  var learning_rate: Double
-  var gradient_norm: Double
-  var tokens: Int
-  var seconds: Double
-  var tokens_per_second: Double
-  var peak_bytes: Int
-
-  init(_ report: StepReport, _ clock: RunClock) {
-    step = report.step
-    loss = report.loss
-    bits_per_byte = report.bitsPerByte
-    learning_rate = report.learningRate
-    gradient_norm = report.gradientNorm
-    tokens = report.targets
-    seconds = clock.seconds
-    tokens_per_second = clock.tokensPerSecond
-    peak_bytes = Memory.usage.peak
-  }
-}
-
-private struct ValidationLine: Encodable {
-  var step: Int
-  var validation_loss: Double
-  var validation_bits_per_byte: Double
 }

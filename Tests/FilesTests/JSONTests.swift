@@ -16,7 +16,8 @@ import Testing
 
   @Test func writesWhatItReads() throws {
     let value: JSONValue = [
-      "z": [0.1, 1.0, .double(.leastNonzeroMagnitude), 1.7976931348623157e308, .int(.min)], "a": ["k": "\u{1}\"\\\t\u{7F}é"], "e": [],
+      "z": [0.1, 1.0, .double(.leastNonzeroMagnitude), 1.7976931348623157e308, .int(.min)],
+      "a": ["k": "\u{1}\"\\\t\u{7F}é"], "e": [],
     ]
     for indented in [false, true] { #expect(try parse(value.text(indented: indented)) == value) }
     #expect(try JSONDecoder().decode(JSONValue.self, from: Data(value.text().utf8))["a"] == value["a"])

@@ -87,6 +87,17 @@ import Testing
     #"{"model_type": "llama", "hidden_size": 16}"#,
     #"{"hidden_size": "16", "num_hidden_layers": 1, "mixers": [{"type": "lstm"}]}"#,
     #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "softmax_attention", "num_attention_heads": 2, "sliding_window": -4}]}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "rms_norm_eps": "big"}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "tie_word_embeddings": "false"}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "tokenizer": 7}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "tokenizer": "words"}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "model_type": 5}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "vocab_size": null}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "vocab_size": 256}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "bos_token_id": 255}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "bos_token_id": 1.5}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": [{"type": "lstm"}], "architectures": 1}"#,
+    #"{"hidden_size": 16, "num_hidden_layers": 1, "mixers": {"type": "lstm"}}"#,
     #"[]"#,
   ]) func impossibleConfigurationsAreRefused(_ text: String) throws {
     #expect(throws: (any Error).self) {

@@ -52,7 +52,7 @@ import Testing
   private func model(_ golden: Golden, mixer: JSONValue) throws -> LanguageModel {
     let configuration = try ModelConfiguration(
       vocabularySize: 64, width: 32, layers: 2, feedForwardWidth: 48, mixers: [mixer], tiesEmbeddings: false,
-      beginToken: 0)
+      tokenizer: "none", beginToken: 0)
     var model = try LanguageModel(configuration)
     let weights = try golden.group("weights/")
     var missing: [String] = []

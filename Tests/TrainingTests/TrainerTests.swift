@@ -69,7 +69,9 @@ import Testing
         $0.batch = 1 << 20; $0.length = 1 << 20
       }, { $0.learningRate = .nan },
       { $0.beta1 = 1 }, { $0.clip = -1 }, { $0.schedule = "none" }, { $0.streamGradient = .exact },
-      { $0.computeType = .int32 },
+      { $0.computeType = .int32 }, { $0.warmup = .max }, { $0.epsilon = .infinity }, { $0.piecesPerContext = .max },
+      { $0.piecesPerContext = 1 << 30 }, { $0.length = .max }, { $0.dropout = 1 }, { $0.dropout = -0.1 },
+      { $0.dropout = .nan },
     ]
     for change in changes {
       #expect(throws: TrainingError.self) { try Fixture.options(change).validate() }

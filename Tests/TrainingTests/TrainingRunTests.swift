@@ -38,6 +38,18 @@ import Testing
     ),
     ("stream", { $0.packing = .stream }),
     (
+      "rows with dropout",
+      {
+        $0.dropout = 0.2; $0.accumulation = 2
+      }
+    ),
+    (
+      "stream, exact, with dropout",
+      {
+        $0.packing = .stream; $0.streamGradient = .exact; $0.piecesPerContext = 3; $0.length = 16; $0.dropout = 0.1
+      }
+    ),
+    (
       "stream, exact",
       {
         $0.packing = .stream; $0.streamGradient = .exact; $0.piecesPerContext = 3; $0.length = 16

@@ -43,12 +43,9 @@ private struct AttentionCall: Sendable {
       "attention",
       expected: "query (batch, queries, heads, width), key and value (batch, keys, keyValueHeads, width) of one type",
       got: "\(query), \(key), \(value)")
-    func rowMajorFeatures(_ x: Tensor) throws -> Tensor {
-      x.strides[3] == 1 || x.shape[3] == 1 ? x.detached : try x.detached.contiguous()
-    }
-    self.query = try rowMajorFeatures(query)
-    self.key = try rowMajorFeatures(key)
-    self.value = try rowMajorFeatures(value)
+    self.query = try query.rowMajorFeatures()
+    self.key = try key.rowMajorFeatures()
+    self.value = try value.rowMajorFeatures()
     self.mask = try mask.validated(batch: query.shape[0], queries: query.shape[1], keys: key.shape[1])
     self.scale = scale ?? 1 / Float(max(query.shape[3], 1)).squareRoot()
   }
@@ -120,17 +117,15 @@ private struct AttentionCall: Sendable {
   }
 }
 
-extension Tensor {
-  /// Strides of the first three axes, as kernels take them.
-  package var strides3: (Int64, Int64, Int64) { (Int64(strides[0]), Int64(strides[1]), Int64(strides[2])) }
-}
-
 /// The same in simple operations, with the whole matrix of scores: the oracle of the fused form.
 package func attentionReference(
   _ query: Tensor, _ key: Tensor, _ value: Tensor, mask: AttentionMask, scale: Float? = nil
 ) throws -> Tensor {
+  try require(
+    query.rank == 4 && key.rank == 4 && value.rank == 4 && key.shape[2] > 0 && query.shape[2] % key.shape[2] == 0,
+    "attention", expected: "four axes each, and heads that key heads divide", got: "\(query), \(key), \(value)")
   let (batch, queries, heads, width) = (query.shape[0], query.shape[1], query.shape[2], query.shape[3])
-  let (keys, groups) = (key.shape[1], heads / key.shape[2])
+  let keys = key.shape[1]
   func perHead(_ x: Tensor) throws -> Tensor {
     let wide = try x.cast(to: .float32).transposed(1, 2)
     let (kv, length, size) = (wide.shape[1], wide.shape[2], wide.shape[3])
@@ -138,7 +133,6 @@ package func attentionReference(
       batch, heads, length, size,
     ])
   }
-  precondition(groups * key.shape[2] == heads)
   let scores = try matmul(perHead(query), perHead(key).transposed(-1, -2)) * (scale ?? 1 / Float(width).squareRoot())
   let seen = try mask.dense(batch: batch, queries: queries, keys: keys)
   let shown = try Tensor(

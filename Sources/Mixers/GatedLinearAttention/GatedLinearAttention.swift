@@ -110,13 +110,14 @@ public struct GatedLinearAttention: RegisteredMixer, MergingMixer {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
+    let position = try state.position(after: piece.length)
     let parts = try projections(piece)
     let (mixed, final) = try gatedScan(
       query: parts.query, key: parts.key, value: parts.value, gate: parts.gate, state: state.tensor("state"),
       resets: piece.layout.resets, scale: 1 / Float(keyWidth).squareRoot())
     let y = try output((norm(mixed) * parts.outputGate.silu()).reshaped(piece.values.shape))
     state["state"] = final
-    state.position += piece.length
+    state.position = position
     return y
   }
 
@@ -195,8 +196,9 @@ public struct GatedLinearAttention: RegisteredMixer, MergingMixer {
   }
 
   public func advance(_ state: inout MixerState, by summary: Summary) throws {
+    let position = try state.position(after: summary.length)
     let kept = try state.tensor("state") * summary.tensor("decay").exp().expanded(at: 3)
     state["state"] = try kept + summary.tensor("increment")
-    state.position += summary.length
+    state.position = position
   }
 }

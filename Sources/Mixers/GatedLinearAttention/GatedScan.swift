@@ -49,13 +49,10 @@ private struct GatedScanCall: Sendable {
     try require(
       resets == nil || (resets?.shape == Array(query.shape.prefix(2)) && resets?.dtype == .uint8), "gatedScan",
       expected: "U8 resets (batch, length)", got: resets.map { "\($0)" } ?? "none")
-    func rowMajorFeatures(_ x: Tensor) throws -> Tensor {
-      x.strides[x.rank - 1] == 1 || x.shape[x.rank - 1] == 1 ? x.detached : try x.detached.contiguous()
-    }
-    self.query = try rowMajorFeatures(query)
-    self.key = try rowMajorFeatures(key)
-    self.value = try rowMajorFeatures(value)
-    self.gate = gate.rank == 4 ? try rowMajorFeatures(gate) : gate.detached
+    self.query = try query.rowMajorFeatures()
+    self.key = try key.rowMajorFeatures()
+    self.value = try value.rowMajorFeatures()
+    self.gate = gate.rank == 4 ? try gate.rowMajorFeatures() : gate.detached
     self.initial = try initial?.detached.contiguous()
     self.resets = try resets?.detached.contiguous()
     self.scale = scale

@@ -58,6 +58,7 @@ public struct LSTM: RegisteredMixer {
     try require(
       piece.layout.parents == nil, Self.name, expected: "a sequence", got: "a tree of drafts",
       advice: "use branches(_:state:)")
+    let position = try state.position(after: piece.length)
     let projections = try linear(piece.values, weight: inputWeight, bias: bias)
     let (hidden, cell) = (try state.tensor("hidden"), try state.tensor("cell"))
     for tensor in [hidden, cell] {
@@ -76,7 +77,7 @@ public struct LSTM: RegisteredMixer {
     let y = try output(result.output)
     state["hidden"] = result.hidden
     state["cell"] = result.cell
-    state.position += piece.length
+    state.position = position
     return y
   }
 }

@@ -28,22 +28,34 @@ public struct RotaryPositions: PositionScheme {
   }
 
   /// Cosines and sines (batch or 1, length, width / 2), f32. Angles are taken in f64: at position 10⁶ an f32 angle
-  /// would be off by a tenth of a radian.
+  /// would be off by a tenth of a radian. Positions I32 or I64.
   public func angles(_ positions: Tensor) throws -> (cosine: Tensor, sine: Tensor) {
     let half = width / 2
     let frequencies = (0..<half).map { Double.pow(base, -2 * Double($0) / Double(width)) }
-    let rows = try positions.values(as: Int32.self)
+    let rows = try positions.values(as: Int64.self)
     var cosine = [Float](repeating: 0, count: rows.count * half)
     var sine = cosine
     for (row, position) in rows.enumerated() {
       for (index, frequency) in frequencies.enumerated() {
-        let angle = Double(position) * frequency
+        let angle = Self.angle(position, frequency)
         cosine[row * half + index] = Float(Double.cos(angle))
         sine[row * half + index] = Float(Double.sin(angle))
       }
     }
     let shape = positions.shape + [half]
     return (try Tensor(cosine, shape: shape), try Tensor(sine, shape: shape))
+  }
+
+  /// position · frequency, from 2³¹ on less whole turns. The plain product would lose its fraction there; taken apart
+  /// into exact products, and each without its turns (exact as well), distances stay what they are at small positions.
+  private static func angle(_ position: Int64, _ frequency: Double) -> Double {
+    let high = position >> 31
+    let low = Double(position & 0x7FFF_FFFF) * frequency
+    if high == 0 { return low }
+    let product = Double(high) * frequency
+    let rest = (-product).addingProduct(Double(high), frequency)
+    let turn = 2 * Double.pi
+    return (product * 0x1p31).remainder(dividingBy: turn) + (rest * 0x1p31).remainder(dividingBy: turn) + low
   }
 }
 
@@ -61,9 +73,9 @@ public func rotary(_ x: Tensor, cosine: Tensor, sine: Tensor, width turned: Int,
     got: "\(cosine.dtype) and \(sine.dtype)")
   let (cosine, sine) = (try cosine.detached.contiguous(), try sine.detached.contiguous())
   @Sendable func turn(_ x: Tensor, _ direction: Int32) throws -> Tensor {
-    let source = x.strides[3] == 1 || x.shape[3] == 1 ? x.detached : try x.detached.contiguous()
+    let source = try x.rowMajorFeatures()
     let result = try Tensor(uninitialized: x.shape, x.dtype)
-    var stride = (Int64(source.strides[0]), Int64(source.strides[1]), Int64(source.strides[2]))
+    var stride = source.strides3
     withUnsafeBytes(of: &stride) { bytes in
       fm_rotary(
         x.kernelType, source.pointer, bytes.bindMemory(to: Int64.self).baseAddress, cosine.floatPointer,

@@ -32,10 +32,3 @@ public enum Schedules {
     return schedule.share(step: step - warmup, total: max(total - warmup, 1))
   }
 }
-
-/// The peak all along.
-public struct ConstantSchedule: Schedule {
-  public static let name = "constant"
-  public init() {}
-  public func share(step: Int, total: Int) -> Double { 1 }
-}
