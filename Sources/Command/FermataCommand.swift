@@ -1,4 +1,5 @@
 import ArgumentParser
+import FermataFiles
 import Foundation
 
 /// The tool: thin verbs over the library, one file each.
@@ -17,7 +18,7 @@ struct RootCommand: ParsableCommand {
       A model is a folder of config.json and model.safetensors, or the folder of a training run (its best model).
 
       Exit codes: 0 done, 64 usage, 65 bad data, model or state, 66 missing or unreadable input, 71 no memory, 74 output \
-      cannot be written, 130 interrupted, 141 output closed, 1 anything else.
+      cannot be written, 130 or 143 interrupted, 141 output closed, 1 anything else.
       """,
     version: "0.1.0",
     subcommands: [
@@ -31,10 +32,18 @@ struct Main {
   static func main() {
     InterruptFlag.ignoreBrokenPipes()
     do {
+      try refuseUnknownCommand(CommandLine.arguments.dropFirst().first)
       var command = try RootCommand.parseAsRoot()
       try command.run()
     } catch {
       exit(ErrorReporting.report(error))
     }
+  }
+
+  /// The parser would take a mistyped command for an argument and complain of the words behind it.
+  private static func refuseUnknownCommand(_ word: String?) throws {
+    let known = RootCommand.configuration.subcommands.compactMap { $0.configuration.commandName } + ["help"]
+    guard let word, !word.hasPrefix("-"), !known.contains(word) else { return }
+    throw UsageError("there is no command '\(word)' (\(StrictJSON.unknown(word, among: known)))")
   }
 }

@@ -7,25 +7,27 @@ import FermataTensors
 /// How tokens are drawn: a flag, or else what the model's generation_config.json says, or else Fermata's default.
 struct SamplingFlags: ParsableArguments {
   @Option(
-    name: [.customLong("temp"), .customLong("temperature")],
+    name: [.customLong("temp"), .customLong("temperature")], parsing: .unconditional,
     help: "Temperature; 0 takes the most likely token (default: the model's, or 0.8).")
   var temperature: Float?
 
-  @Option(name: .customLong("top-k"), help: "Only the k most likely tokens; 0: all (default: the model's, or 0).")
+  @Option(
+    name: .customLong("top-k"), parsing: .unconditional,
+    help: "Only the k most likely tokens; 0: all (default: the model's, or 0).")
   var topK: Int?
 
   @Option(
-    name: .customLong("top-p"),
+    name: .customLong("top-p"), parsing: .unconditional,
     help: "The fewest tokens whose probabilities reach p; 1: all (default: the model's, or 0.95).")
   var topP: Float?
 
   @Option(
-    name: .customLong("min-p"),
+    name: .customLong("min-p"), parsing: .unconditional,
     help: "Only tokens at least this share as likely as the first; 0: all (default: the model's, or 0).")
   var minP: Float?
 
   @Option(
-    name: .customLong("repeat-penalty"),
+    name: .customLong("repeat-penalty"), parsing: .unconditional,
     help: "Divides the logits of the last 64 tokens; 1: off (default: the model's, or 1).")
   var repetitionPenalty: Float?
 

@@ -10,12 +10,13 @@ struct TrainCommand: ParsableCommand {
       The output folder gets two model folders, `best` (lowest validation loss) and `last` (with everything needed to resume), \
       `log.jsonl` with a line a step, and `loss.svg`.
 
-      EXAMPLES:
+      Examples:
         fermata train book.txt -o runs/book
-        fermata train corpus/ -o runs/big --width 384 --layers 9 --time 30m --dtype bf16
-        fermata train log.txt -o runs/log --stream --gradient exact --pieces 16 --length 1024 --batch 1
+        fermata train corpus/ -o runs/big --width 384 --layers 9 --time 30m
+        fermata train log.txt -o runs/log --stream --gradient exact --pieces 16
         fermata train -o runs/book --resume
-        cat *.txt | fermata train - -o runs/pipe --mixers gated_linear_attention,softmax_attention
+        fermata train more.txt -o runs/more --from runs/book
+        cat *.txt | fermata train - -o runs/pipe --mixers lstm --dtype bf16
       """)
 
   @Argument(help: "A file, a folder, or - for standard input. Not with --resume.")
@@ -41,6 +42,12 @@ struct TrainCommand: ParsableCommand {
           "--resume takes its data and settings from the run in \(output); give only --output with it")
       }
       run = try TrainingRun(folder: output, begin: nil)
+      if run.trainer.step >= run.trainer.options.steps {
+        StandardError.write(
+          "fermata: \(output) has done all its \(run.trainer.step) steps; to train its model further: "
+            + "fermata train DATA --from \(output) -o NEW\n")
+        return
+      }
     } else {
       guard let data else { throw ValidationError("give a file, a folder or - to train on, or --resume") }
       if dataOptions.saveSplit && FileManager.default.fileExists(atPath: output + "/data") {
@@ -50,7 +57,7 @@ struct TrainCommand: ParsableCommand {
       dataOptions.apply(to: &settings)
       settings.seconds = try training.time.map { try TimeSpan.seconds($0) }
       if settings.seconds != nil { settings.options.steps = 1_000_000 }
-      settings.initialModel = model.initial
+      settings.initialModel = try model.initial.map { try ModelFolder.resolve($0) }
       settings.initialState = training.loadState
       run = try TrainingRun(folder: output, begin: (settings, try model.configuration()))
     }
@@ -108,7 +115,9 @@ final class TrainingReporter {
       let best = run.best.map { ", best validation \(Human.fixed($0 / log(2), 4)) bits/byte" } ?? ""
       line.message("done: \(run.trainer.step) steps\(best); model in \(output)/best, curve in \(output)/loss.svg")
     } else {
-      line.message("stopped after step \(run.trainer.step) and saved; go on with: fermata train --resume -o \(output)")
+      line.message(
+        "stopped after step \(run.trainer.step) and saved; go on with: fermata train --resume -o \(output)"
+          + (run.settings.data == "-" ? " < the same text" : ""))
     }
   }
 }

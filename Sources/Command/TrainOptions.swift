@@ -6,24 +6,25 @@ struct ModelOptions: ParsableArguments {
   @Option(help: "A config.json for the model; the flags below are for models without one.")
   var config: String?
 
-  @Option(help: "Width of the residual stream (default 256).")
+  @Option(parsing: .unconditional, help: "Width of the residual stream (default 256).")
   var width: Int?
 
-  @Option(help: "Number of layers (default 6).")
+  @Option(parsing: .unconditional, help: "Number of layers (default 6).")
   var layers: Int?
 
   @Option(
     help: "Mixers of the layers, repeated in order, by name: two linear layers to one windowed attention by default.")
   var mixers: String?
 
-  @Option(help: "Attention heads a layer (default: one for every 64 of the width).")
+  @Option(parsing: .unconditional, help: "Attention heads a layer (default: one for every 64 of the width).")
   var heads: Int?
 
-  @Option(help: "Window of softmax attention; 0 for none (default 256).")
+  @Option(parsing: .unconditional, help: "Window of softmax attention; 0 for none (default 256).")
   var window: Int?
 
   @Option(
-    name: .customLong("from"), help: "A model folder whose weights to start from (and whose configuration to use).")
+    name: .customLong("from"),
+    help: "A model or run folder whose weights to start from (and whose configuration to use).")
   var initial: String?
 
   var isGiven: Bool {
@@ -37,19 +38,21 @@ struct ModelOptions: ParsableArguments {
         "--width, --layers, --mixers, --heads and --window contradict \(config != nil ? "--config" : "--from"), which says them already"
       )
     }
-    if let initial { return try bytes(ModelFolder.configuration(of: initial), initial) }
+    if let initial { return try bytes(ModelFolder.configuration(of: ModelFolder.resolve(initial)), initial) }
     if let config {
       return try bytes(ModelConfiguration(json: StrictJSON.read(config), place: config), config)
     }
     let width = width ?? 256
     let heads = heads ?? max(1, width / 64)
-    let names = (mixers ?? "gated_linear_attention,gated_linear_attention,softmax_attention")
-      .split(separator: ",").map(String.init)
+    let layers = layers ?? 6
+    // Models of one or two layers take the beginning of the default pattern.
+    let standard = ["gated_linear_attention", "gated_linear_attention", "softmax_attention"].prefix(max(layers, 1))
+    let names = mixers?.split(separator: ",").map(String.init) ?? Array(standard)
     try requireTakers(names)
     let list = names.map { mixer($0, heads: heads) }
-    let layers = layers ?? 6
-    guard layers >= list.count else {
-      throw ValidationError("--mixers names \(list.count) mixers for \(layers) layers")
+    guard layers >= list.count || mixers == nil else {
+      throw ValidationError(
+        "--mixers names \(list.count) mixers for \(layers) layers; give --layers \(list.count) or more")
     }
     return try ModelConfiguration(width: width, layers: layers, mixers: list)
   }
@@ -117,29 +120,36 @@ struct DataOptions: ParsableArguments {
 
 /// How training goes.
 struct OptimizationOptions: ParsableArguments {
-  @Option(help: "Optimiser steps (default 1000).") var steps: Int?
+  @Option(parsing: .unconditional, help: "Optimiser steps (default 1000).") var steps: Int?
   @Option(help: "Train about this long instead of --steps: 90s, 2m, 1h.") var time: String?
-  @Option(name: .shortAndLong, help: "Rows of a batch (default 8).") var batch: Int?
-  @Option(help: "Tokens of a row, or of a piece of a stream (default 512).") var length: Int?
-  @Option(help: "Batches added up for one step (default 1).") var accumulation: Int?
-  @Option(name: [.customLong("learning-rate"), .customLong("lr")], help: "Peak learning rate (default 0.002).")
+  @Option(name: .shortAndLong, parsing: .unconditional, help: "Rows of a batch (default 8).") var batch: Int?
+  @Option(parsing: .unconditional, help: "Tokens of a row, or of a piece of a stream (default 512).") var length: Int?
+  @Option(parsing: .unconditional, help: "Batches added up for one step (default 1).") var accumulation: Int?
+  @Option(
+    name: [.customLong("learning-rate"), .customLong("lr")], parsing: .unconditional,
+    help: "Peak learning rate (default 0.002).")
   var learningRate: Double?
   @Option(help: "Schedule of the learning rate: \(Schedules.names.joined(separator: ", ")) (default cosine).")
   var schedule: String?
-  @Option(help: "Steps of linear warm-up (default 50).") var warmup: Int?
-  @Option(help: "AdamW's weight decay of matrices (default 0.1).") var weightDecay: Double?
-  @Option(help: "Largest norm of the gradient; 0: none (default 1).") var clip: Double?
-  @Option(help: "Part of the features dropped in training, against learning small texts by heart (default 0).")
+  @Option(parsing: .unconditional, help: "Steps of linear warm-up (default 50).") var warmup: Int?
+  @Option(parsing: .unconditional, help: "AdamW's weight decay of matrices (default 0.1).") var weightDecay: Double?
+  @Option(parsing: .unconditional, help: "Largest norm of the gradient; 0: none (default 1).") var clip: Double?
+  @Option(
+    parsing: .unconditional,
+    help: "Part of the features dropped in training, against learning small texts by heart (default 0).")
   var dropout: Double?
-  @Option(name: .shortAndLong, help: "Seed of weights, split and order (default 0).") var seed: UInt64?
+  @Option(name: .shortAndLong, parsing: .unconditional, help: "Seed of weights, split and order (default 0).") var seed:
+    UInt64?
   @Option(help: "Type of activations: f32 or bf16 (default f32).") var dtype: String?
   @Flag(help: "Read the text as one unbroken stream, carrying the state from piece to piece.") var stream = false
   @Option(help: "Gradients across the pieces of a stream: truncated or exact (default truncated).") var gradient:
     String?
-  @Option(help: "Pieces that one exact gradient spans (default 8).") var pieces: Int?
-  @Option(help: "Steps between validations; 0: only at the end (default 100).") var validationInterval: Int?
-  @Option(help: "Most batches of one validation (default 20).") var validationBatches: Int?
-  @Option(help: "Steps between checkpoints; 0: only at the end (default 100).") var checkpointInterval: Int?
+  @Option(parsing: .unconditional, help: "Pieces that one exact gradient spans (default 8).") var pieces: Int?
+  @Option(parsing: .unconditional, help: "Steps between validations; 0: only at the end (default 100).")
+  var validationInterval: Int?
+  @Option(parsing: .unconditional, help: "Most batches of one validation (default 20).") var validationBatches: Int?
+  @Option(parsing: .unconditional, help: "Steps between checkpoints; 0: only at the end (default 100).")
+  var checkpointInterval: Int?
   @Option(help: "Start a stream from a state saved by generate or score.") var loadState: String?
 
   var isGiven: Bool {
