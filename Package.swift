@@ -2,6 +2,17 @@
 import PackageDescription
 
 // The folders under Sources are the floors of the house, lowest first. A floor imports only floors above it in this list.
+// Each target names everything below it, not only its neighbours: what is compiled again after a change to a floor is
+// decided by these lists, and the layout of a type reaches further than one floor.
+let realModule: Target.Dependency = .product(name: "RealModule", package: "swift-numerics")
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let tensors: [Target.Dependency] = ["CFermataKernels", "FermataTensors"]
+let layers: [Target.Dependency] = tensors + ["FermataLayers"]
+let mixers: [Target.Dependency] = layers + ["FermataFiles", "FermataMixers"]
+let models: [Target.Dependency] = mixers + ["FermataModels"]
+let inference: [Target.Dependency] = models + ["FermataInference"]
+let training: [Target.Dependency] = inference + ["FermataTasks", "FermataReports", "FermataTraining"]
+
 let package = Package(
   name: "fermata",
   products: [
@@ -19,41 +30,28 @@ let package = Package(
       linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp"), .linkedLibrary("m")]),
     .target(name: "FermataFiles", path: "Sources/Files"),
     .target(name: "FermataTensors", dependencies: ["CFermataKernels"], path: "Sources/Tensors"),
-    .target(name: "FermataLayers", dependencies: ["FermataTensors", "CFermataKernels"], path: "Sources/Layers"),
-    .target(
-      name: "FermataMixers",
-      dependencies: [
-        "FermataLayers", "FermataFiles", "CFermataKernels", .product(name: "RealModule", package: "swift-numerics"),
-      ],
-      path: "Sources/Mixers"),
-    .target(name: "FermataModels", dependencies: ["FermataMixers", "FermataFiles"], path: "Sources/Models"),
-    .target(
-      name: "FermataInference",
-      dependencies: ["FermataModels", .product(name: "RealModule", package: "swift-numerics")],
-      path: "Sources/Inference"),
+    .target(name: "FermataLayers", dependencies: tensors, path: "Sources/Layers"),
+    .target(name: "FermataMixers", dependencies: layers + ["FermataFiles", realModule], path: "Sources/Mixers"),
+    .target(name: "FermataModels", dependencies: mixers, path: "Sources/Models"),
+    .target(name: "FermataInference", dependencies: models + [realModule], path: "Sources/Inference"),
     .target(name: "FermataTasks", dependencies: ["FermataFiles"], path: "Sources/Tasks"),
     .target(name: "FermataReports", dependencies: ["FermataFiles"], path: "Sources/Reports"),
     .target(
-      name: "FermataTraining",
-      dependencies: ["CFermataKernels", "FermataInference", "FermataTasks", "FermataReports"],
-      path: "Sources/Training"),
-    .target(name: "Fermata", dependencies: ["FermataTraining"], path: "Sources/Fermata"),
+      name: "FermataTraining", dependencies: inference + ["FermataTasks", "FermataReports"], path: "Sources/Training"),
+    .target(name: "Fermata", dependencies: training, path: "Sources/Fermata"),
     .executableTarget(
-      name: "FermataCommand",
-      dependencies: ["Fermata", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-      path: "Sources/Command"),
-    .target(
-      name: "FermataTestSupport", dependencies: ["FermataTensors", "CFermataKernels"], path: "Tests/Support"),
+      name: "FermataCommand", dependencies: training + ["Fermata", argumentParser], path: "Sources/Command"),
+    .target(name: "FermataTestSupport", dependencies: tensors, path: "Tests/Support"),
     .testTarget(name: "FilesTests", dependencies: ["FermataFiles"]),
-    .testTarget(name: "TasksTests", dependencies: ["FermataTasks"]),
-    .testTarget(name: "ReportsTests", dependencies: ["FermataReports"]),
-    .testTarget(name: "TensorsTests", dependencies: ["FermataTensors", "FermataTestSupport"]),
-    .testTarget(name: "LayersTests", dependencies: ["FermataLayers", "FermataTestSupport"]),
-    .testTarget(name: "MixersTests", dependencies: ["FermataMixers", "FermataTestSupport"]),
-    .testTarget(name: "ModelsTests", dependencies: ["FermataModels", "FermataTestSupport"]),
-    .testTarget(name: "InferenceTests", dependencies: ["FermataInference", "FermataTestSupport"]),
-    .testTarget(name: "TrainingTests", dependencies: ["FermataTraining", "FermataTestSupport"]),
-    .testTarget(name: "CommandTests", dependencies: ["FermataCommand"]),
+    .testTarget(name: "TasksTests", dependencies: ["FermataFiles", "FermataTasks"]),
+    .testTarget(name: "ReportsTests", dependencies: ["FermataFiles", "FermataReports"]),
+    .testTarget(name: "TensorsTests", dependencies: tensors + ["FermataTestSupport"]),
+    .testTarget(name: "LayersTests", dependencies: layers + ["FermataTestSupport"]),
+    .testTarget(name: "MixersTests", dependencies: mixers + ["FermataTestSupport"]),
+    .testTarget(name: "ModelsTests", dependencies: models + ["FermataTestSupport"]),
+    .testTarget(name: "InferenceTests", dependencies: inference + ["FermataTestSupport"]),
+    .testTarget(name: "TrainingTests", dependencies: training + ["FermataTestSupport"]),
+    .testTarget(name: "CommandTests", dependencies: training + ["Fermata", "FermataCommand"]),
   ],
   swiftLanguageModes: [.v6]
 )

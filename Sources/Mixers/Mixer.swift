@@ -124,10 +124,8 @@ public protocol RegisteredMixer: Mixer {
 
   /// The name in config files.
   static var name: String { get }
-  /// One line for lists.
-  static var summary: String { get }
-  /// Authors and year.
-  static var source: String { get }
+  /// Family, state, cost, weakness and source, for lists and help.
+  static var card: MixerCard { get }
   /// Settings that tests and documentation try, as JSON: the generic suites run over each.
   static var examples: [String] { get }
   /// Keys that `Options` understands.

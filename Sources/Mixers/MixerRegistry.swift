@@ -7,16 +7,14 @@ public struct MixerRegistry: Sendable {
   /// One mixer of the table.
   public struct Entry: Sendable {
     public let name: String
-    public let summary: String
-    public let source: String
+    public let card: MixerCard
     public let examples: [String]
     public let optionKeys: [String]
     let make: @Sendable (Int, JSONValue, inout RandomSource) throws -> any Mixer
 
     init<M: RegisteredMixer>(_ type: M.Type) {
       name = M.name
-      summary = M.summary
-      source = M.source
+      card = M.card
       examples = M.examples
       optionKeys = M.optionKeys
       make = { width, json, random in

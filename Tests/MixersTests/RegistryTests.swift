@@ -65,7 +65,9 @@ import Testing
   @Test(arguments: MixerRegistry.standard.entries.map(\.name))
   func entriesAreComplete(_ name: String) throws {
     let entry = try #require(MixerRegistry.standard.entries.first { $0.name == name })
-    #expect(!entry.summary.isEmpty && !entry.source.isEmpty && !entry.examples.isEmpty)
+    let card = entry.card
+    let texts = [card.summary, card.state, card.cost, card.weakness, card.source]
+    #expect(texts.allSatisfy { !$0.isEmpty } && !entry.examples.isEmpty)
     for example in MixerExample.all where example.entry.name == name {
       let mixer = try #require(try example.subjects().first).mixer
       let names = try mixer.parameters().map(\.name)
@@ -95,8 +97,9 @@ import Testing
 private struct Echo: RegisteredMixer {
   struct Options: Codable, Sendable { var gain: Float? }
   static let name = "echo"
-  static let summary = "the input before"
-  static let source = "none"
+  static let card = MixerCard(
+    family: .convolution, summary: "the input before", state: "4 · width", cost: "width", weakness: "everything",
+    source: "none")
   static let examples = ["{}"]
   static let optionKeys = ["gain"]
 

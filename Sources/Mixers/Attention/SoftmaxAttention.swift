@@ -30,9 +30,12 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
   }
 
   public static let name = "softmax_attention"
-  public static let summary = "exact attention, grouped queries, rotary positions, optional window and sinks"
-  public static let source =
-    "Vaswani et al. 2017; Ainslie et al. 2023; Su et al. 2021; Beltagy et al. 2020; Xiao et al. 2024"
+  public static let card = MixerCard(
+    family: .attention, summary: "exact attention, grouped queries, rotary positions, optional window and sinks",
+    state: "2 · entries · keyValueHeads · headWidth · element size (entries: tokens, or window - 1 + sinks)",
+    cost: "4 · entries · heads · headWidth",
+    weakness: "length, without a window; anything beyond the window, with one",
+    source: "Vaswani et al. 2017; Ainslie et al. 2023; Su et al. 2021; Beltagy et al. 2020; Xiao et al. 2024")
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
   public static let examples = [
     #"{"num_attention_heads": 4, "num_key_value_heads": 2}"#,

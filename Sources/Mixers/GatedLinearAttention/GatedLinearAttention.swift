@@ -28,8 +28,11 @@ public struct GatedLinearAttention: RegisteredMixer, MergingMixer {
   }
 
   public static let name = "gated_linear_attention"
-  public static let summary = "a decaying matrix per head; vector gates (GLA) or scalar decay (Mamba-2)"
-  public static let source = "Yang et al. 2024; Dao & Gu 2024"
+  public static let card = MixerCard(
+    family: .linearAttention, summary: "a decaying matrix per head; vector gates (GLA) or scalar decay (Mamba-2)",
+    state: "4 · width · keyWidth", cost: "5 · width · keyWidth",
+    weakness: "exact recall of many things at once: the state holds about keyWidth of them a head",
+    source: "Yang et al. 2024; Dao & Gu 2024")
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
   public static let examples = [
     #"{"num_heads": 2}"#,

@@ -16,8 +16,10 @@ public struct LSTM: RegisteredMixer {
   }
 
   public static let name = "lstm"
-  public static let summary = "gated recurrence, one token after another"
-  public static let source = "Hochreiter & Schmidhuber 1997; Gers et al. 2000"
+  public static let card = MixerCard(
+    family: .recurrence, summary: "gated recurrence, one token after another", state: "8 · width",
+    cost: "8 · width²", weakness: "speed (one token after another), and recall beyond what its width holds",
+    source: "Hochreiter & Schmidhuber 1997; Gers et al. 2000")
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
   public static let examples = ["{}"]
 

@@ -13,8 +13,9 @@ struct MovingAverage: RegisteredMixer, MergingMixer {
   }
 
   static let name = "moving_average"
-  static let summary = "an exponential moving average of projected inputs"
-  static let source = "textbook"
+  static let card = MixerCard(
+    family: .recurrence, summary: "an exponential moving average of projected inputs", state: "4 · width",
+    cost: "3 · width", weakness: "anything that does not fade smoothly", source: "textbook")
   static let examples = ["{}", #"{"decay": 0.5}"#]
   static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
 
