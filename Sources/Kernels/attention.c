@@ -143,7 +143,8 @@ FM_INLINE void FM(at_forward_body)(const at_job *job, const int half, const fm_t
       }
       int64_t lane_count = tiles[t].heads * tiles[t].queries, vectors = (lane_count + FM_LANES - 1) / FM_LANES;
       FM(at_product)(half, AT_SCALED, key_count, vectors, key_units, keys, key_pitch, queries[t], AT_TILE, scores, AT_TILE,
-                     shape->scale * AT_LOG2E, NULL);
+                     at_score_scale(shape), NULL);
+      FM(at_softcap)(shape->softcap, key_count, lane_count, scores);
       if (class == AT_PARTIAL) {
         if (!have_lanes[t]) { at_fill_lanes(job, batch, &tiles[t], &lanes[t]); have_lanes[t] = 1; }
         FM(at_hide)(job, &lanes[t], batch, first_key, key_count, scores);
@@ -199,7 +200,7 @@ FM_INLINE void FM(at_few_body)(const at_job *job, const fm_type type, int64_t in
     if (class == AT_EMPTY) continue;
     int64_t first_key = t * AT_TILE;
     int64_t count = shape->key_length - first_key < AT_TILE ? shape->key_length - first_key : AT_TILE;
-    float scale = shape->scale * AT_LOG2E;
+    float scale = at_score_scale(shape);
     FM(at_key_rows)(job, batch, key_head, first_key, count, 1, job->key, shape->key_stride, rows);
     for (int64_t r = 0; r < lanes; r += 4) {
       const float *q = queries + r * key_pitch;
@@ -207,6 +208,7 @@ FM_INLINE void FM(at_few_body)(const at_job *job, const fm_type type, int64_t in
       else if (lanes - r == 1) FM(at_few_scores)(type, 1, count, rows, shape->key_width, q, key_pitch, scale, scores + r);
       else FM(at_few_scores)(type, (int)(lanes - r), count, rows, shape->key_width, q, key_pitch, scale, scores + r);
     }
+    FM(at_softcap)(shape->softcap, count, lanes, scores);
     if (class == AT_PARTIAL) {
       if (!have_bounds) { at_fill_lanes(job, batch, &tile, &bounds); have_bounds = 1; }
       FM(at_hide)(job, &bounds, batch, first_key, count, scores);
@@ -412,14 +414,16 @@ FM_INLINE void FM(at_backward_body)(const at_job *job, const int half, const fm_
           if (!packed) { FM(at_pack_query_side)(job, half, type, &tile, batch, key_head, spare, &side); packed = 1; }
           int64_t n = key_count[b];
           FM(at_product)(half, AT_SCALED, n, vectors, job->key_units, keys[b], key_pitch, side.query_columns, AT_TILE, scores,
-                         AT_TILE, shape->scale * AT_LOG2E, NULL);
+                         AT_TILE, at_score_scale(shape), NULL);
+          FM(at_softcap)(shape->softcap, n, lane_count, scores);
           if (class == AT_PARTIAL) {
             if (!have_lanes) { at_fill_lanes(job, batch, &tile, &lanes); have_lanes = 1; }
             FM(at_hide)(job, &lanes, batch, (first_tile + b) * AT_TILE, n, scores);
           }
           FM(at_product)(half, AT_SCALED, n, vectors, job->value_units, values[b], value_pitch, side.doutput_columns, AT_TILE,
                          gradients, AT_TILE, 1, NULL);
-          FM(at_score_gradient)(half, n, lane_count, scores, gradients, paired, side.log_sum, side.product, shape->scale);
+          FM(at_score_gradient)(half, n, lane_count, scores, gradients, paired, side.log_sum, side.product, shape->scale,
+                                shape->softcap);
           FM(at_product)(half, AT_ADD, n, value_pitch / FM_LANES, query_depth, scores, AT_TILE, side.doutput_rows, value_pitch,
                          dvalues[b], value_pitch, 1, NULL);
           FM(at_product)(half, AT_ADD, n, key_row_pitch / FM_LANES, query_depth, gradients, AT_TILE, side.query_rows,

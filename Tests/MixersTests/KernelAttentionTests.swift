@@ -100,6 +100,32 @@ import Testing
     }
   }
 
+  /// Capped scores: caps that bend everything and hardly anything, few queries and many, with and without a mask.
+  @Test(arguments: [DType.float32, .bfloat16]) func softcap(_ dtype: DType) throws {
+    let sizes = [
+      Size(queries: 1, keys: 65), Size(queries: 3, keys: 300, heads: 4, groups: 2),
+      Size(batch: 2, queries: 65, keys: 65, heads: 4, groups: 2, width: 33, valueWidth: 20),
+      Size(queries: 100, keys: 130, width: 16, valueWidth: 16),
+    ]
+    try onEveryPath { path in
+      var random = TestRandom("softcap \(dtype)")
+      for (size, cap) in zip(sizes + sizes, [0.3, 0.7, 2, 0.5, 30, 50, 5, 20] as [Float]) {
+        for mask in [AttentionMask.everything, .causal, AttentionMask(isCausal: true, window: 40)] {
+          try expectSame(
+            "softcap \(cap) \(dtype) \(size)", size.inputs(dtype, &random), output: .fused(dtype),
+            gradient: Self.gradient(dtype),
+            fused: { [try attention($0[0], $0[1], $0[2], mask: mask, scale: 0.9, softcap: cap)] },
+            reference: { [try attentionReference($0[0], $0[1], $0[2], mask: mask, scale: 0.9, softcap: cap)] })
+        }
+      }
+    }
+    var random = TestRandom()
+    try gradientCheck("softcap", Size(queries: 3, keys: 5, groups: 2).inputs(.float32, &random), step: 0.02) {
+      let (output, statistics) = try attentionWithStatistics($0[0], $0[1], $0[2], mask: .causal, softcap: 0.8)
+      return [output, statistics]
+    }
+  }
+
   @Test func gradientsByDifferences() throws {
     var random = TestRandom()
     let size = Size(batch: 2, queries: 4, keys: 5, heads: 4, groups: 2, width: 3, valueWidth: 2)
@@ -215,6 +241,7 @@ import Testing
       { try attention(q, k, k, mask: positions) }, { try attention(q, k, k, mask: visible) },
       { try attention(q, k, k, mask: AttentionMask(window: -1)) },
       { try attention(q, k, k, mask: AttentionMask(prefix: -2)) },
+      { try attention(q, k, k, mask: .causal, softcap: -1) }, { try attention(q, k, k, mask: .causal, softcap: 0) },
     ]
     for (index, body) in wrong.enumerated() { #expect(throws: TensorError.self, "case \(index)") { try body() } }
   }

@@ -35,6 +35,7 @@ typedef struct {
   /// Strides in elements of (batch, position, head); the last axis is contiguous.
   int64_t query_stride[3], key_stride[3], value_stride[3], output_stride[3];
   float scale;
+  float softcap;  // above 0: scores s = scale q k^T become softcap tanh(s / softcap) before the mask; 0: they stay
   fm_attention_mask mask;
 } fm_attention_shape;
 

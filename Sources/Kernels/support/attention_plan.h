@@ -61,6 +61,11 @@ static inline int64_t at_clamp(int64_t x, int64_t low, int64_t high) {
 }
 static inline int32_t at_clamp_position(int64_t x) { return (int32_t)at_clamp(x, INT32_MIN, INT32_MAX); }
 
+/// What q k^T is multiplied by: into powers of two, or where scores are capped into the argument of tanh.
+static inline float at_score_scale(const fm_attention_shape *s) {
+  return s->softcap > 0 ? s->scale / s->softcap : s->scale * AT_LOG2E;
+}
+
 static at_tile at_tile_at(const at_job *job, int64_t index) {
   at_tile tile;
   tile.head = index / job->query_tiles * job->heads_per_tile;

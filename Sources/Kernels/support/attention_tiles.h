@@ -286,6 +286,15 @@ FM_INLINE vf FM(at_exp2)(const int half, vf x) {
 #endif
 }
 
+/// Soft caps scores (keys, AT_TILE lanes), given as s / cap, to cap tanh(s / cap) in powers of two (Gemma Team 2024).
+static void FM(at_softcap)(float cap, int64_t keys, int64_t lanes, float *scores) {
+  if (!(cap > 0)) return;
+  vf height = FM(v_set)(cap * AT_LOG2E);
+  for (int64_t k = 0; k < keys; k++)
+    for (int64_t i = 0; i < lanes; i += FM_LANES)
+      FM(v_store)(scores + k * AT_TILE + i, height * FM(v_tanh)(FM(v_load)(scores + k * AT_TILE + i)));
+}
+
 /// Two rows of f32 as one row of bf16 pairs.
 FM_INLINE vf FM(at_pair)(vf even, vf odd) {
 #if FM_BF16_INSTRUCTIONS
@@ -347,9 +356,9 @@ FM_INLINE void FM(at_softmax)(const int half, int64_t keys, int64_t lanes, float
 }
 
 /// From scores and dprobabilities (keys, AT_TILE lanes): probabilities, and dscores = scale * p * (dp - D), each in place as
-/// rows for sums over queries; for bf16 `paired` gets dscores as pairs of keys.
+/// rows for sums over queries; for bf16 `paired` gets dscores as pairs of keys. Capped scores have the slope 1 - tanh^2.
 FM_INLINE void FM(at_score_gradient)(const int half, int64_t keys, int64_t lanes, float *scores, float *dprobabilities,
-                                     float *paired, const float *log_sum, const float *product, float scale) {
+                                     float *paired, const float *log_sum, const float *product, float scale, float cap) {
   int64_t vectors = (lanes + FM_LANES - 1) / FM_LANES;
   for (int64_t k = 0; k < keys; k += 1 + half)
     for (int64_t v = 0; v < vectors; v++) {
@@ -358,8 +367,13 @@ FM_INLINE void FM(at_score_gradient)(const int half, int64_t keys, int64_t lanes
       for (int i = 0; i < 1 + half; i++) {
         if (k + i >= keys) { FM(v_store)(paired + k / 2 * AT_TILE + v * FM_LANES, FM(at_pair)(previous, FM(v_set)(0))); break; }
         float *s = scores + (k + i) * AT_TILE, *g = dprobabilities + (k + i) * AT_TILE;
-        vf p = FM(at_exp2)(half, FM(v_load)(s + v * FM_LANES) - log);
+        vf score = FM(v_load)(s + v * FM_LANES), p = FM(at_exp2)(half, score - log);
         vf gradient = p * FM(v_set)(scale) * (FM(v_load)(g + v * FM_LANES) - d);
+        if (cap > 0) {
+          // What the mask hides is -infinity: its slope is 0 as well.
+          vf t = FM(v_max)(score * FM(v_set)(1 / (cap * AT_LOG2E)), FM(v_set)(-1.0f));
+          gradient *= FM(v_set)(1.0f) - t * t;
+        }
         if (!half) {
           FM(v_store)(s + v * FM_LANES, p);
           FM(v_store)(g + v * FM_LANES, gradient);

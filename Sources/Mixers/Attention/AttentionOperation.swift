@@ -6,19 +6,19 @@ import FermataTensors
 ///
 /// query (batch, queries, heads, width), key (batch, keys, keyValueHeads, width), value (batch, keys, keyValueHeads, valueWidth),
 /// all of one floating type; heads is a multiple of keyValueHeads. Result (batch, queries, heads, valueWidth).
-/// A query that sees nothing gives zeros.
+/// A query that sees nothing gives zeros. With `softcap` c, scores s become c · tanh(s / c) (Gemma Team 2024).
 public func attention(
-  _ query: Tensor, _ key: Tensor, _ value: Tensor, mask: AttentionMask, scale: Float? = nil
+  _ query: Tensor, _ key: Tensor, _ value: Tensor, mask: AttentionMask, scale: Float? = nil, softcap: Float? = nil
 ) throws -> Tensor {
-  try attentionWithStatistics(query, key, value, mask: mask, scale: scale).output
+  try attentionWithStatistics(query, key, value, mask: mask, scale: scale, softcap: softcap).output
 }
 
 /// Attention and the logarithm of each query's sum of exponentials (batch, heads, queries), f32: outputs over different keys
 /// merge by it (o = Σ e^{l_i - l} o_i), which is split-K decoding and ring attention. Both are differentiable.
 public func attentionWithStatistics(
-  _ query: Tensor, _ key: Tensor, _ value: Tensor, mask: AttentionMask, scale: Float? = nil
+  _ query: Tensor, _ key: Tensor, _ value: Tensor, mask: AttentionMask, scale: Float? = nil, softcap: Float? = nil
 ) throws -> (output: Tensor, logSumExp: Tensor) {
-  let call = try AttentionCall(query, key, value, mask: mask, scale: scale)
+  let call = try AttentionCall(query, key, value, mask: mask, scale: scale, softcap: softcap)
   let (output, statistics) = try call.forward()
   let recorded = Tensor.record("attention", [query, key, value], outputs: [output, statistics]) { gradients in
     try call.backward(output: output, statistics: statistics, doutput: gradients[0], dstatistics: gradients[1])
@@ -33,8 +33,10 @@ private struct AttentionCall: Sendable {
   let value: Tensor
   let mask: AttentionMask
   let scale: Float
+  /// 0: none.
+  let softcap: Float
 
-  init(_ query: Tensor, _ key: Tensor, _ value: Tensor, mask: AttentionMask, scale: Float?) throws {
+  init(_ query: Tensor, _ key: Tensor, _ value: Tensor, mask: AttentionMask, scale: Float?, softcap: Float?) throws {
     try require(
       query.rank == 4 && key.rank == 4 && value.rank == 4 && query.dtype.isFloatingPoint && key.dtype == query.dtype
         && value.dtype == query.dtype && key.shape[0] == query.shape[0] && value.shape[0] == query.shape[0]
@@ -48,6 +50,10 @@ private struct AttentionCall: Sendable {
     self.value = try value.rowMajorFeatures()
     self.mask = try mask.validated(batch: query.shape[0], queries: query.shape[1], keys: key.shape[1])
     self.scale = scale ?? 1 / Float(max(query.shape[3], 1)).squareRoot()
+    try require(
+      softcap.map { $0 > 0 && $0.isFinite } ?? true, "attention", expected: "a softcap above 0, or none",
+      got: "\(softcap ?? 0)")
+    self.softcap = softcap ?? 0
   }
 
   private func shape(output: Tensor) -> fm_attention_shape {
@@ -65,6 +71,7 @@ private struct AttentionCall: Sendable {
     shape.value_stride = value.strides3
     shape.output_stride = output.strides3
     shape.scale = scale
+    shape.softcap = softcap
     shape.mask = mask.kernelMask
     return shape
   }
@@ -119,7 +126,7 @@ private struct AttentionCall: Sendable {
 
 /// The same in simple operations, with the whole matrix of scores: the oracle of the fused form.
 package func attentionReference(
-  _ query: Tensor, _ key: Tensor, _ value: Tensor, mask: AttentionMask, scale: Float? = nil
+  _ query: Tensor, _ key: Tensor, _ value: Tensor, mask: AttentionMask, scale: Float? = nil, softcap: Float? = nil
 ) throws -> Tensor {
   try require(
     query.rank == 4 && key.rank == 4 && value.rank == 4 && key.shape[2] > 0 && query.shape[2] % key.shape[2] == 0,
@@ -133,7 +140,8 @@ package func attentionReference(
       batch, heads, length, size,
     ])
   }
-  let scores = try matmul(perHead(query), perHead(key).transposed(-1, -2)) * (scale ?? 1 / Float(width).squareRoot())
+  let plain = try matmul(perHead(query), perHead(key).transposed(-1, -2)) * (scale ?? 1 / Float(width).squareRoot())
+  let scores = try softcap.map { try (plain / $0).tanh() * $0 } ?? plain
   let seen = try mask.dense(batch: batch, queries: queries, keys: keys)
   let shown = try Tensor(
     seen.flatMap { $0.flatMap { $0.map { UInt8($0 ? 1 : 0) } } }, shape: [batch, 1, queries, keys])
