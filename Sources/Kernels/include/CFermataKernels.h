@@ -21,4 +21,5 @@
 #include "fermata_optimizer.h"
 #include "fermata_gated_scan.h"
 #include "fermata_lstm.h"
+#include "fermata_short_convolution.h"
 #endif
