@@ -29,6 +29,7 @@ let package = Package(
       cSettings: [.headerSearchPath(".")],
       linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp"), .linkedLibrary("m")]),
     .target(name: "FermataFiles", path: "Sources/Files"),
+    .target(name: "FermataTokenizers", dependencies: ["FermataFiles"], path: "Sources/Tokenizers"),
     .target(name: "FermataTensors", dependencies: ["CFermataKernels"], path: "Sources/Tensors"),
     .target(name: "FermataLayers", dependencies: tensors, path: "Sources/Layers"),
     .target(name: "FermataMixers", dependencies: layers + ["FermataFiles", realModule], path: "Sources/Mixers"),
@@ -38,11 +39,13 @@ let package = Package(
     .target(name: "FermataReports", dependencies: ["FermataFiles"], path: "Sources/Reports"),
     .target(
       name: "FermataTraining", dependencies: inference + ["FermataTasks", "FermataReports"], path: "Sources/Training"),
-    .target(name: "Fermata", dependencies: training, path: "Sources/Fermata"),
+    .target(name: "Fermata", dependencies: training + ["FermataTokenizers"], path: "Sources/Fermata"),
     .executableTarget(
-      name: "FermataCommand", dependencies: training + ["Fermata", argumentParser], path: "Sources/Command"),
+      name: "FermataCommand", dependencies: training + ["FermataTokenizers", "Fermata", argumentParser],
+      path: "Sources/Command"),
     .target(name: "FermataTestSupport", dependencies: tensors, path: "Tests/Support"),
     .testTarget(name: "FilesTests", dependencies: ["FermataFiles"]),
+    .testTarget(name: "TokenizersTests", dependencies: ["FermataFiles", "FermataTokenizers"]),
     .testTarget(name: "TasksTests", dependencies: ["FermataFiles", "FermataTasks"]),
     .testTarget(name: "ReportsTests", dependencies: ["FermataFiles", "FermataReports"]),
     .testTarget(name: "TensorsTests", dependencies: tensors + ["FermataTestSupport"]),
@@ -51,7 +54,7 @@ let package = Package(
     .testTarget(name: "ModelsTests", dependencies: models + ["FermataTestSupport"]),
     .testTarget(name: "InferenceTests", dependencies: inference + ["FermataTestSupport"]),
     .testTarget(name: "TrainingTests", dependencies: training + ["FermataTestSupport"]),
-    .testTarget(name: "CommandTests", dependencies: training + ["Fermata", "FermataCommand"]),
+    .testTarget(name: "CommandTests", dependencies: training + ["FermataTokenizers", "Fermata", "FermataCommand"]),
   ],
   swiftLanguageModes: [.v6]
 )

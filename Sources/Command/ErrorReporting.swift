@@ -4,6 +4,7 @@ import FermataMixers
 import FermataReports
 import FermataTasks
 import FermataTensors
+import FermataTokenizers
 import FermataTraining
 import Foundation
 
@@ -58,7 +59,7 @@ enum ErrorReporting {
     case let error as DataError: dataCode(error)
     case let error as TrainingError: trainingCode(error)
     case let error as TensorError: error.operation == "allocation" ? Exit.system : Exit.data
-    case is JSONError, is ConfigurationError: Exit.data
+    case is JSONError, is ConfigurationError, is TokenizerError: Exit.data
     case is LogError: Exit.inputOutput
     case is Interrupted: InterruptFlag().exitCode
     default: nil

@@ -13,6 +13,7 @@ struct RootCommand: ParsableCommand {
         fermata generate -m runs/book -p "Once upon"     stream text from it
         fermata score -m runs/book other.txt             bits per byte of a file
         fermata info -m runs/book                        what a model is
+        fermata tokenize -m runs/book < text.txt         token ids of a text
         fermata mixers                                   what models are made of
 
       A model is a folder of config.json and model.safetensors, or the folder of a training run (its best model).
@@ -22,8 +23,8 @@ struct RootCommand: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      TrainCommand.self, GenerateCommand.self, ScoreCommand.self, InfoCommand.self, MixersCommand.self,
-      ProcessorCommand.self,
+      TrainCommand.self, GenerateCommand.self, ScoreCommand.self, InfoCommand.self, TokenizeCommand.self,
+      DetokenizeCommand.self, MixersCommand.self, ProcessorCommand.self,
     ])
 }
 

@@ -98,6 +98,21 @@ final class InputReader {
     if descriptor != STDIN_FILENO { close(descriptor) }
   }
 
+  /// Everything up to the end, which may be nothing.
+  /// - Throws: `FileError`; `Interrupted` when a signal ends the wait.
+  func readToEnd() throws -> [UInt8] {
+    var bytes: [UInt8] = []
+    while true {
+      let before = bytes.count
+      do {
+        bytes += try read(max(1 << 16, before))
+      } catch DataError.empty {
+        return []
+      }
+      if bytes.count == before { return bytes }
+    }
+  }
+
   /// The next bytes: as many as asked, fewer only at the end, however a pipe delivers them. So results do not depend on it.
   /// - Throws: `FileError`; `Interrupted` when a signal ends the wait; `DataError.empty` when there never was a byte.
   func read(_ count: Int) throws -> [UInt8] {

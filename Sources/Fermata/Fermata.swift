@@ -7,4 +7,5 @@
 @_exported import FermataReports
 @_exported import FermataTasks
 @_exported import FermataTensors
+@_exported import FermataTokenizers
 @_exported import FermataTraining

@@ -132,7 +132,9 @@ import Testing
     #expect(result.code == 0 && result.text.contains("portable") && result.text.contains("threads   1 of"))
   }
 
-  @Test(arguments: ["", "train", "generate", "score", "info", "mixers", "processor"])
+  @Test(arguments: [
+    "", "train", "generate", "score", "info", "tokenize", "detokenize", "mixers", "processor",
+  ])
   func everyCommandExplainsItself(_ command: String) throws {
     let folder = try TestFolder()
     let result = try CommandLineTool.shell("\"$FERMATA\" \(command) --help", in: folder)
