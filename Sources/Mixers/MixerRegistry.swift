@@ -30,6 +30,9 @@ public struct MixerRegistry: Sendable {
     .adding(SoftmaxAttention.self)
     .adding(GatedLinearAttention.self)
     .adding(LSTM.self)
+    .adding(GRU.self)
+    .adding(SLSTM.self)
+    .adding(Aaren.self)
 
   public private(set) var entries: [Entry] = []
 
