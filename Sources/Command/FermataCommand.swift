@@ -15,6 +15,7 @@ struct RootCommand: ParsableCommand {
         fermata info -m runs/book                        what a model is
         fermata tokenize -m runs/book < text.txt         token ids of a text
         fermata mixers                                   what models are made of
+        fermata task parity --mixer lstm                 what a mixer can learn
 
       A model is a folder of config.json and model.safetensors, or the folder of a training run (its best model).
 
@@ -24,7 +25,7 @@ struct RootCommand: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       TrainCommand.self, GenerateCommand.self, ScoreCommand.self, InfoCommand.self, TokenizeCommand.self,
-      DetokenizeCommand.self, MixersCommand.self, ProcessorCommand.self,
+      DetokenizeCommand.self, MixersCommand.self, TaskCommand.self, ProcessorCommand.self,
     ])
 }
 

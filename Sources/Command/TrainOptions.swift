@@ -84,11 +84,15 @@ struct ModelOptions: ParsableArguments {
     return configuration
   }
 
-  /// A mixer's settings from what the flags say; the rest is its own defaults.
+  /// A mixer's settings from what the flags say; the rest is its own defaults. Heads that no flag asks for go only to mixers
+  /// that cannot do without a number: for recurrences one head is not a default but another mechanism.
   private func mixer(_ name: String, heads: Int) -> JSONValue {
     var fields: [String: JSONValue] = ["type": .string(name)]
     let keys = Self.keys(of: name)
-    for key in Self.headKeys where keys.contains(key) { fields[key] = .int(heads) }
+    let hasDefaults = MixerRegistry.standard.entries.contains { $0.name == name && $0.examples.contains("{}") }
+    for key in Self.headKeys where keys.contains(key) && (self.heads != nil || !hasDefaults) {
+      fields[key] = .int(heads)
+    }
     let window = window ?? 256
     if keys.contains("sliding_window"), window > 0 { fields["sliding_window"] = .int(window) }
     return .object(fields)
