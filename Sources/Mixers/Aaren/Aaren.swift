@@ -23,7 +23,7 @@ public struct Aaren: RegisteredMixer, MergingMixer {
     weakness: "recall: what a token finds does not depend on what it asks, and nothing is forgotten",
     source: "Feng et al. 2024")
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
-  public static let examples = [#"{"num_heads": 2}"#, #"{"num_heads": 1}"#]
+  public static let examples = [#"{"num_heads": 2}"#]
 
   /// q (heads, head width).
   public var query: Tensor

@@ -24,7 +24,7 @@ public struct GRU: RegisteredMixer {
     cost: "6 · width² / heads", weakness: "speed (one token after another), recall, and counting without bound",
     source: "Cho et al. 2014")
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
-  public static let examples = ["{}", #"{"num_heads": 2}"#]
+  public static let examples = ["{}"]
 
   public var recurrence: RecurrentLayer
   public var output: Linear

@@ -93,7 +93,10 @@ private struct SlopeProblem {
       moved[index] = try moved[index] + direction * Float(distance)
       let results = try outputs(moved)
       return try chosen.reduce(0) { sum, output in
-        let terms = try zip(results[output].floats(), seeds[output].floats()).map { Double($0) * Double($1) }
+        // An empty state may hold an infinity, which nothing moves.
+        let terms = try zip(results[output].floats(), seeds[output].floats()).map {
+          $0.isInfinite ? 0 : Double($0) * Double($1)
+        }
         squares += terms.reduce(0) { $0 + $1 * $1 }
         return sum + terms.reduce(0, +)
       }
