@@ -42,6 +42,12 @@ FM_INLINE vf FM(unary_value)(fm_unary op, vf x) {
     case FM_COSINE: return FM(sine_or_cosine)(x, 0);
     case FM_SIGN: return FM(v_select)(x > zero, one, FM(v_select)(x < zero, -one, x));
     case FM_ERF: return FM(v_erf)(x);
+    case FM_GELU_SLOPE: {
+      // Beyond 13 the density is zero, and an infinite x must not give NaN.
+      vf density = x * FM(v_set)(0.39894228f) * FM(v_exp)(x * x * FM(v_set)(-0.5f));
+      density = FM(v_select)(FM(v_abs)(x) > FM(v_set)(13.0f), zero, density);
+      return FM(v_set)(0.5f) * (one + FM(v_erf)(x * FM(v_set)(0.70710678f))) + density;
+    }
   }
   return x;
 }
@@ -62,7 +68,7 @@ static void FM(unary)(fm_unary op, fm_type type, const void *x, void *y, int64_t
     CASE(FM_NEGATE) CASE(FM_ABSOLUTE) CASE(FM_EXP) CASE(FM_LOG) CASE(FM_LOG1P) CASE(FM_SQRT)
     CASE(FM_RECIPROCAL_SQRT) CASE(FM_RECIPROCAL) CASE(FM_SQUARE) CASE(FM_SIGMOID) CASE(FM_LOG_SIGMOID)
     CASE(FM_TANH) CASE(FM_SILU) CASE(FM_SOFTPLUS) CASE(FM_RELU) CASE(FM_GELU) CASE(FM_GELU_TANH)
-    CASE(FM_SINE) CASE(FM_COSINE) CASE(FM_SIGN) CASE(FM_ERF)
+    CASE(FM_SINE) CASE(FM_COSINE) CASE(FM_SIGN) CASE(FM_ERF) CASE(FM_GELU_SLOPE)
   }
 #undef CASE
 }

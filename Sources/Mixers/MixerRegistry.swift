@@ -33,6 +33,10 @@ public struct MixerRegistry: Sendable {
     .adding(GRU.self)
     .adding(SLSTM.self)
     .adding(Aaren.self)
+    .adding(S4.self)
+    .adding(S4D.self)
+    .adding(S5.self)
+    .adding(H3.self)
 
   public private(set) var entries: [Entry] = []
 

@@ -204,6 +204,13 @@ extension Tensor {
       return [try gradient * (s + x * s * (1 - s))]
     }
   }
+  /// x Φ(x), with the normal distribution function Φ (Hendrycks & Gimpel 2016).
+  public func gelu() throws -> Tensor {
+    let x = detached
+    return Tensor.record("gelu", [self], output: try Tensor.unary(FM_GELU, "gelu", self)) {
+      [try $0 * Tensor.unary(FM_GELU_SLOPE, "geluSlope", x)]
+    }
+  }
   /// log(1 + e^x)
   public func softplus() throws -> Tensor {
     let x = detached

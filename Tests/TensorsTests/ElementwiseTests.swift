@@ -124,6 +124,12 @@ import Testing
     Function(name: "cosine", code: FM_COSINE, range: -100...100, expected: { cos($0) }, size: { _ in 1 }),
     Function(name: "sign", code: FM_SIGN) { $0 > 0 ? 1 : $0 < 0 ? -1 : 0 },
     Function(name: "erf", code: FM_ERF, range: -5...5) { erf($0) },
+    Function(
+      name: "geluSlope", code: FM_GELU_SLOPE, range: -6...6,
+      expected: { x in
+        if abs(x) > 40 { return x > 0 ? 1 : 0 }
+        return 0.5 * erfc(-x / 2.0.squareRoot()) + x * exp(-x * x / 2) / (2 * Double.pi).squareRoot()
+      }, size: { _ in 1 }),
   ]
 
   /// f32 within 1e-6 of the value (a few ulps), bf16 within one rounding, on every path and odd counts.

@@ -22,5 +22,7 @@
 #include "fermata_gated_scan.h"
 #include "fermata_recurrence.h"
 #include "fermata_running_average.h"
+#include "fermata_diagonal_scan.h"
+#include "fermata_low_rank_scan.h"
 #include "fermata_short_convolution.h"
 #endif
