@@ -1,8 +1,11 @@
 # Fermata: what can be done here. `make demo` and `make test` install what is missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check build format lint clean
+.PHONY: help demo test test-long check build bench bench-peers format lint clean
 
-SWIFT_SOURCES := Package.swift Sources Tests Examples/StreamingExample/Package.swift Examples/StreamingExample/Sources
+SWIFT_SOURCES := Package.swift Sources Tests Examples/StreamingExample/Package.swift Examples/StreamingExample/Sources \
+  Benchmarks/Package.swift Benchmarks/Sources
+# The Python virtual environment with the programs that `make bench` measures beside ours, when there is one.
+PEERS := $(abspath $(if $(PEERS),$(PEERS),$(wildcard Benchmarks/.venv)))
 # Tests are run as they will be used: optimised. -enable-testing lets them see what is internal; a build folder of their
 # own keeps the two kinds of build from undoing each other.
 TEST_FLAGS := -c release -Xswiftc -enable-testing --scratch-path .build/tests
@@ -10,7 +13,7 @@ RUN_FLAGS := $(TEST_FLAGS) --skip-build $(if $(FILTER),--filter '$(FILTER)')
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is"
-	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  %-9s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do printf '  %-11s %s\n' "$$name" "$$text"; done
 
 demo: ## train a hybrid model on real text for two minutes, then stream from it (TEXT=path for your own text)
 	@Scripts/setup.sh demo
@@ -37,6 +40,14 @@ build: ## build the library and the fermata command
 	@Scripts/setup.sh
 	swift build -c release
 
+bench: build ## measure speed and memory beside the peers that are installed (ROW='name name' for some, ROW=--list)
+	swift build -c release --package-path Benchmarks
+	cd Benchmarks && .build/release/Bench $(if $(PEERS),--peers '$(PEERS)') $(ROW)
+
+bench-peers: ## install the peers (PyTorch and Transformers, from PyPI) into Benchmarks/.venv
+	python3 -m venv Benchmarks/.venv
+	Benchmarks/.venv/bin/pip install --quiet -r Benchmarks/peers/requirements.txt
+
 lint: ## say where the sources do not follow .swift-format
 	swift format lint --strict --recursive --parallel $(SWIFT_SOURCES)
 
@@ -44,4 +55,4 @@ format: ## rewrite the sources to follow .swift-format
 	swift format --in-place --recursive --parallel $(SWIFT_SOURCES)
 
 clean: ## remove what was built
-	rm -rf .build Examples/StreamingExample/.build
+	rm -rf .build Examples/StreamingExample/.build Benchmarks/.build

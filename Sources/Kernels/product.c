@@ -86,6 +86,7 @@ static entry *create(const fm_product_shape *s, uint64_t hash) {
     e->scratch_bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
     if (e->scratch_bytes) e->scratch = *scratch;
     atomic_fetch_add_explicit(&created, 1, memory_order_relaxed);
+    fm_thread_work()->primitives++;
   }
   if (post) dnnl_post_ops_destroy(post);
   if (attributes) dnnl_primitive_attr_destroy(attributes);

@@ -191,6 +191,11 @@ fm_memory_account *fm_thread_memory(void) {
   return &account;
 }
 
+fm_work_account *fm_thread_work(void) {
+  static _Thread_local fm_work_account account;
+  return &account;
+}
+
 #define HUGE_PAGE ((size_t)2 << 20)
 
 void *fm_map_memory(size_t bytes) {

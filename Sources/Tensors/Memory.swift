@@ -128,6 +128,7 @@ public enum Memory {
       return (address, false)
     }
     account(size)
+    fm_thread_work()?.pointee.allocations += 1
     if let reused, let pointer = UnsafeMutableRawPointer(bitPattern: reused) {
       if poisonsFreshMemory { fm_poison(pointer, size) }
       return (pointer, size)

@@ -51,6 +51,14 @@ typedef struct {
 } fm_memory_account;
 fm_memory_account *fm_thread_memory(void);
 
+/// What the calling thread has done so far; only differences mean something.
+typedef struct {
+  int64_t flops, bytes;   // as operations count them
+  int64_t allocations;    // blocks handed out for tensors
+  int64_t primitives;     // of oneDNN, made because no kept one fitted
+} fm_work_account;
+fm_work_account *fm_thread_work(void);
+
 /// Page-aligned memory straight from the system, large blocks advised to use huge pages; NULL when there is none.
 void *fm_map_memory(size_t bytes);
 void fm_unmap_memory(void *pointer, size_t bytes);
