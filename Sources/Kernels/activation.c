@@ -1,14 +1,18 @@
 // Fused gated activations.
 #include "fermata_activation.h"
 #ifdef FM_VARIANT
-// silu(g) = g sigmoid(g); where e^-g is infinite the product would be infinity times 0 for g = -infinity.
+// silu(g) = g sigmoid(g); far below zero the product would be infinity times 0 for g = -infinity.
 FM_INLINE vf FM(silu)(vf g, vf sigmoid) { return FM(v_select)(g < FM(v_set)(-88.0f), FM(v_set)(0), g * sigmoid); }
 
-FM_INLINE void FM(swiglu_row)(fm_type type, const char *g, const char *u, char *y, int64_t n) {
-  int64_t i = 0;
+FM_INLINE void FM(swiglu_row)(fm_type type, int streams, const char *g, const char *u, char *y, int64_t n) {
+  int64_t i = 0, bytes = type == FM_BF16 ? 2 : 4, next = 2 * n * bytes;
   for (; i + FM_LANES <= n; i += FM_LANES) {
+    // Two short runs a row are more than processors foresee.
+    __builtin_prefetch(g + next + i * bytes);
+    __builtin_prefetch(u + next + i * bytes);
     vf a = FM(v_read)(type, g, i), b = FM(v_read)(type, u, i);
-    FM(v_write)(type, y, i, FM(silu)(a, FM(v_sigmoid)(a)) * b);
+    vf v = FM(silu)(a, FM(v_sigmoid)(a)) * b;
+    if (streams) FM(v_stream)((float *)y + i, v); else FM(v_write)(type, y, i, v);
   }
   if (i < n) {
     vf a = FM(v_read_n)(type, g, i, n - i), b = FM(v_read_n)(type, u, i, n - i);
@@ -39,19 +43,21 @@ FM_INLINE void FM(swiglu_row_backward)(fm_type type, const char *g, const char *
 }
 
 // dy NULL: forwards, y is (rows, width). Otherwise y is dx (rows, 2 width).
-static void FM(swiglu_rows)(fm_type type, const char *x, const char *dy, char *y, int64_t rows, int64_t width) {
+static void FM(swiglu_rows)(fm_type type, int streams, const char *x, const char *dy, char *y, int64_t rows, int64_t width) {
   int64_t step = width * (type == FM_BF16 ? 2 : 4);
   for (int64_t r = 0; r < rows; r++) {
     const char *g = x + 2 * r * step, *u = g + step;
     if (!dy) {
-      if (type == FM_BF16) FM(swiglu_row)(FM_BF16, g, u, y + r * step, width);
-      else FM(swiglu_row)(FM_F32, g, u, y + r * step, width);
+      if (type == FM_BF16) FM(swiglu_row)(FM_BF16, 0, g, u, y + r * step, width);
+      else if (streams) FM(swiglu_row)(FM_F32, 1, g, u, y + r * step, width);
+      else FM(swiglu_row)(FM_F32, 0, g, u, y + r * step, width);
     } else {
       char *dg = y + 2 * r * step, *du = dg + step;
       if (type == FM_BF16) FM(swiglu_row_backward)(FM_BF16, g, u, dy + r * step, dg, du, width);
       else FM(swiglu_row_backward)(FM_F32, g, u, dy + r * step, dg, du, width);
     }
   }
+  if (streams) FM(v_fence)();
 }
 
 #else
@@ -63,18 +69,20 @@ typedef struct {
   const char *x, *dy;
   char *y;
   int64_t rows, width, rows_per_item;
+  int streams;
 } swiglu_task;
 
 static void swiglu_item(void *context, int64_t item) {
   const swiglu_task *t = context;
   int64_t r = item * t->rows_per_item, step = t->width * (t->type == FM_BF16 ? 2 : 4);
   int64_t rows = t->rows - r < t->rows_per_item ? t->rows - r : t->rows_per_item;
-  FM_CALL(swiglu_rows)(t->type, t->x + 2 * r * step, t->dy ? t->dy + r * step : NULL, t->y + (t->dy ? 2 : 1) * r * step, rows,
+  FM_CALL(swiglu_rows)(t->type, t->streams, t->x + 2 * r * step, t->dy ? t->dy + r * step : NULL, t->y + (t->dy ? 2 : 1) * r * step, rows,
                        t->width);
 }
 
 static void run(swiglu_task t) {
   if (t.rows <= 0 || t.width <= 0) return;
+  t.streams = t.type == FM_F32 && !t.dy && fm_streams(t.y, 4 * t.rows * t.width, 4 * t.width);
   t.rows_per_item = t.width >= 8192 ? 1 : 8192 / t.width;
   if (t.rows * t.width <= 16384) t.rows_per_item = t.rows;
   fm_parallel((t.rows + t.rows_per_item - 1) / t.rows_per_item, swiglu_item, &t);

@@ -41,36 +41,41 @@ FM_INLINE float FM(total)(fm_type type, const void *x, int64_t n) {
 }
 
 // One row: y = (x - mean) * scale * weight + bias, where RMS norm has mean 0 and no bias.
-FM_INLINE void FM(norm_row)(fm_type type, int centred, const char *x, const float *weight, const float *bias, char *y,
+FM_INLINE void FM(norm_row)(fm_type type, int centred, int streams, const char *x, const float *weight, const float *bias, char *y,
                             float *mean_out, float *scale_out, int64_t width, float epsilon) {
   float mean = centred ? FM(total)(type, x, width) / (float)width : 0;
   float scale = 1.0f / sqrtf(FM(squares)(type, x, mean, width) / (float)width + epsilon);
   if (mean_out) *mean_out = mean;
   if (scale_out) *scale_out = scale;
   vf c = FM(v_set)(mean), s = FM(v_set)(scale);
+  int64_t ahead = width * (type == FM_BF16 ? 2 : 4);
   FOR_VECTORS(width) {
+    // The row after this one is fetched while this one is written.
+    __builtin_prefetch(x + ahead + i * (type == FM_BF16 ? 2 : 4));
     vf v = READ(type, x);
     if (centred) v = v - c;
     v = v * s;
     if (weight) v = v * READ(FM_F32, weight);
     if (bias) v = v + READ(FM_F32, bias);
-    WRITE(type, y, v);
+    if (streams) FM(v_stream)((float *)y + i, v); else WRITE(type, y, v);
   }
 }
 
-static void FM(norm_rows)(fm_type type, int centred, const char *x, const float *weight, const float *bias, char *y,
-                          float *mean, float *scale, int64_t rows, int64_t width, float epsilon) {
+static void FM(norm_rows)(fm_type type, int centred, int streams, const char *x, const float *weight, const float *bias,
+                          char *y, float *mean, float *scale, int64_t rows, int64_t width, float epsilon) {
   int64_t step = width * (type == FM_BF16 ? 2 : 4);
   for (int64_t r = 0; r < rows; r++, x += step, y += step) {
     float *m = mean ? mean + r : NULL, *s = scale ? scale + r : NULL;
     if (type == FM_BF16) {
-      if (centred) FM(norm_row)(FM_BF16, 1, x, weight, bias, y, m, s, width, epsilon);
-      else FM(norm_row)(FM_BF16, 0, x, weight, NULL, y, m, s, width, epsilon);
+      if (centred) FM(norm_row)(FM_BF16, 1, 0, x, weight, bias, y, m, s, width, epsilon);
+      else FM(norm_row)(FM_BF16, 0, 0, x, weight, NULL, y, m, s, width, epsilon);
     } else {
-      if (centred) FM(norm_row)(FM_F32, 1, x, weight, bias, y, m, s, width, epsilon);
-      else FM(norm_row)(FM_F32, 0, x, weight, NULL, y, m, s, width, epsilon);
+      if (centred) FM(norm_row)(FM_F32, 1, 0, x, weight, bias, y, m, s, width, epsilon);
+      else if (streams) FM(norm_row)(FM_F32, 0, 1, x, weight, NULL, y, m, s, width, epsilon);
+      else FM(norm_row)(FM_F32, 0, 0, x, weight, NULL, y, m, s, width, epsilon);
     }
   }
+  if (streams) FM(v_fence)();
 }
 
 // With g = dy * weight and h = (x - mean) * scale: dx = scale (g - mean(g) - h mean(g h)), mean(g) only when centred.
@@ -118,34 +123,54 @@ static void FM(norm_rows_backward)(fm_type type, int centred, const char *x, con
   }
 }
 
-// In f32 the exponentials wait in y for their sum; a bf16 y would round them, so there they are computed twice.
-FM_INLINE void FM(softmax_row)(fm_type type, const char *x, char *y, int64_t width) {
-  vf top[2] = {FM(v_set)(-INFINITY), FM(v_set)(-INFINITY)};
+// The largest of a row from element i on and of `top`, NaN aside, which comes back with the exponentials.
+FM_INLINE float FM(largest)(fm_type type, const char *x, int64_t i, int64_t width, vf top) {
+  for (; i + FM_LANES <= width; i += FM_LANES) top = FM(v_max)(FM(v_read)(type, x, i), top);
+  if (i < width) {
+    vf v = FM(v_read_n)(type, x, i, width - i);
+    for (int64_t k = width - i; k < FM_LANES; k++) v[k] = -INFINITY;
+    top = FM(v_max)(v, top);
+  }
+  return FM(v_reduce_max)(top);
+}
+
+// One row whose largest element is known; returns the largest of the row `next`, found along the way: waiting for it would
+// leave the arithmetic idle. In f32 the exponentials wait in y for their sum; a bf16 y would round them, so there they are
+// computed twice.
+FM_INLINE float FM(softmax_row)(fm_type type, const char *x, const char *next, float most, char *y, int64_t width) {
+  vf c = FM(v_set)(most), even = FM(v_set)(0), odd = even, top = FM(v_set)(-INFINITY), other = top;
   int64_t i = 0;
-  for (; i + 2 * FM_LANES <= width; i += 2 * FM_LANES)
-    for (int k = 0; k < 2; k++) top[k] = FM(v_maximum)(top[k], FM(v_read)(type, x, i + k * FM_LANES));
-  top[0] = FM(v_maximum)(top[0], top[1]);
-  float most = top[0][0];
-  for (int k = 1; k < FM_LANES; k++) most = top[0][k] > most || top[0][k] != top[0][k] ? top[0][k] : most;
+  for (; i + 2 * FM_LANES <= width; i += 2 * FM_LANES) {
+    vf a = FM(v_exp)(FM(v_read)(type, x, i) - c), b = FM(v_exp)(FM(v_read)(type, x, i + FM_LANES) - c);
+    top = FM(v_max)(FM(v_read)(type, next, i), top);
+    other = FM(v_max)(FM(v_read)(type, next, i + FM_LANES), other);
+    even = even + a;
+    odd = odd + b;
+    if (type == FM_F32) {
+      FM(v_write)(FM_F32, y, i, a);
+      FM(v_write)(FM_F32, y, i + FM_LANES, b);
+    }
+  }
+  float found = FM(largest)(type, next, i, width, FM(v_max)(top, other)), rest = 0;
   for (; i < width; i += FM_LANES) {
     int64_t m = width - i < FM_LANES ? width - i : FM_LANES;
-    vf v = FM(v_read_n)(type, x, i, m);
-    for (int64_t k = 0; k < m; k++) most = v[k] > most || v[k] != v[k] ? v[k] : most;
+    vf e = FM(v_exp)(FM(v_read_n)(type, x, i, m) - c);
+    for (int64_t k = 0; k < m; k++) rest += e[k];
+    if (type == FM_F32) FM(v_write_n)(FM_F32, y, i, e, m);
   }
-  vf c = FM(v_set)(most), sum[2] = {FM(v_set)(0), FM(v_set)(0)};
-  int turn = 0;
-  float rest = 0;
-  FOR_VECTORS(width) {
-    vf e = FM(v_exp)(READ(type, x) - c);
-    if (m == FM_LANES) { sum[turn] = sum[turn] + e; turn ^= 1; }
-    else for (int64_t k = 0; k < m; k++) rest += e[k];
-    if (type == FM_F32) WRITE(FM_F32, y, e);
-  }
-  vf scale = FM(v_set)(1.0f / (FM(v_sum)(sum[0] + sum[1]) + rest));
+  vf scale = FM(v_set)(1.0f / (FM(v_sum)(even + odd) + rest));
   FOR_VECTORS(width) {
     vf e = type == FM_F32 ? READ(FM_F32, y) : FM(v_exp)(READ(type, x) - c);
     WRITE(type, y, e * scale);
   }
+  return found;
+}
+
+FM_INLINE void FM(softmax_forward)(fm_type type, const char *x, char *y, int64_t step, int64_t rows, int64_t width) {
+  float most = FM(largest)(type, x, 0, width, FM(v_set)(-INFINITY));
+  for (int64_t r = 0; r < rows; r++, x += step, y += step)
+    // After the last row there is none; its own, unread again, may already be overwritten in place.
+    most = FM(softmax_row)(type, x, r + 1 < rows ? x + step : x, most, y, width);
 }
 
 FM_INLINE void FM(softmax_row_backward)(fm_type type, const char *y, const char *dy, char *dx, int64_t width) {
@@ -161,15 +186,14 @@ FM_INLINE void FM(softmax_row_backward)(fm_type type, const char *y, const char 
 
 static void FM(softmax_rows)(fm_type type, int backward, const char *x, const char *dy, char *out, int64_t rows, int64_t width) {
   int64_t step = width * (type == FM_BF16 ? 2 : 4);
-  for (int64_t r = 0; r < rows; r++, x += step, out += step) {
-    if (backward) {
-      if (type == FM_BF16) FM(softmax_row_backward)(FM_BF16, x, dy, out, width);
-      else FM(softmax_row_backward)(FM_F32, x, dy, out, width);
-      dy += step;
-    } else {
-      if (type == FM_BF16) FM(softmax_row)(FM_BF16, x, out, width);
-      else FM(softmax_row)(FM_F32, x, out, width);
-    }
+  if (!backward) {
+    if (type == FM_BF16) FM(softmax_forward)(FM_BF16, x, out, step, rows, width);
+    else FM(softmax_forward)(FM_F32, x, out, step, rows, width);
+    return;
+  }
+  for (int64_t r = 0; r < rows; r++, x += step, dy += step, out += step) {
+    if (type == FM_BF16) FM(softmax_row_backward)(FM_BF16, x, dy, out, width);
+    else FM(softmax_row_backward)(FM_F32, x, dy, out, width);
   }
 }
 #undef FOR_VECTORS
@@ -188,7 +212,7 @@ static void FM(softmax_rows)(fm_type type, int backward, const char *x, const ch
 
 typedef struct {
   fm_type type;
-  int centred, backward;
+  int centred, backward, streams;
   const char *x, *dy;
   const float *weight, *bias, *mean, *scale;
   char *y;
@@ -213,7 +237,7 @@ static int64_t rows_of(const norm_task *t, int64_t first) {
 static void norm_item(void *context, int64_t item) {
   const norm_task *t = context;
   int64_t r = item * t->rows_per_item;
-  FM_CALL(norm_rows)(t->type, t->centred, t->x + r * row_bytes(t), t->weight, t->bias, t->y + r * row_bytes(t),
+  FM_CALL(norm_rows)(t->type, t->centred, t->streams, t->x + r * row_bytes(t), t->weight, t->bias, t->y + r * row_bytes(t),
                      t->mean_out ? t->mean_out + r : NULL, t->scale_out ? t->scale_out + r : NULL, rows_of(t, r), t->width,
                      t->epsilon);
 }
@@ -223,6 +247,7 @@ void fm_rms_norm(fm_type type, const void *x, const float *weight, void *y, floa
   if (rows <= 0 || width <= 0) return;
   norm_task t = {.type = type, .x = x, .weight = weight, .y = y, .scale_out = inverse_rms, .rows = rows, .width = width,
                  .epsilon = epsilon};
+  t.streams = type == FM_F32 && x != y && fm_streams(y, rows * row_bytes(&t), row_bytes(&t));
   fm_parallel(items_of(&t), norm_item, &t);
 }
 

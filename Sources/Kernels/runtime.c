@@ -196,6 +196,10 @@ fm_work_account *fm_thread_work(void) {
   return &account;
 }
 
+int fm_streams(const void *y, int64_t bytes, int64_t row_bytes) {
+  return bytes >= (int64_t)64 << 20 && (uintptr_t)y % 64 == 0 && row_bytes % 64 == 0;
+}
+
 #define HUGE_PAGE ((size_t)2 << 20)
 
 void *fm_map_memory(size_t bytes) {

@@ -100,11 +100,32 @@ extension Tensor {
     return result
   }
 
-  /// e^x / sum e^x over the last axis (simple operations; the fused form is a layer).
+  /// e^x / Σ e^x over the last axis.
   public func softmax() throws -> Tensor {
-    let shifted = try self - maximum(axis: -1, keepingAxis: true).detached
-    let powers = try shifted.exp()
-    return try powers / powers.sum(axis: -1, keepingAxis: true)
+    guard let width = shape.last, dtype.isFloatingPoint else {
+      throw TensorError("softmax", expected: "a floating tensor with at least one axis", got: "\(self)")
+    }
+    let rows = width > 0 ? count / width : 0
+    let source = try detached.contiguous()
+    let y = try Tensor(uninitialized: shape, dtype)
+    fm_softmax(kernelType, source.pointer, y.pointer, Int64(rows), Int64(width))
+    Work.add(flops: 5 * count, bytes: 2 * byteCount)
+    withExtendedLifetime(source.storage) {}
+    return Tensor.record("softmax", [self], output: y) { gradient in
+      let dy = try gradient.contiguous()
+      let dx = try Tensor(uninitialized: y.shape, y.dtype)
+      fm_softmax_backward(y.kernelType, y.pointer, dy.pointer, dx.pointer, Int64(rows), Int64(width))
+      Work.add(flops: 4 * y.count, bytes: 3 * y.byteCount)
+      withExtendedLifetime((y.storage, dy.storage)) {}
+      return [dx]
+    }
+  }
+
+  /// The same in simple operations: the oracle of the fused form.
+  package func softmaxReference() throws -> Tensor {
+    let wide = try cast(to: .float32)
+    let powers = try (wide - wide.maximum(axis: -1, keepingAxis: true).detached).exp()
+    return try (powers / powers.sum(axis: -1, keepingAxis: true)).cast(to: dtype)
   }
 
   /// x - log sum e^x over the last axis.

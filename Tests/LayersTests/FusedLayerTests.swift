@@ -55,7 +55,29 @@ struct FusedCase: Sendable {
     FusedCase(
       name: "swiGLU", inputs: { [try $0.tensor([$1, 2 * $2], $3, deviation: 3)] }, fused: { try swiGLU($0[0]) },
       reference: { try swiGLUReference($0[0]) }),
+    FusedCase(
+      name: "softmax", inputs: { [try $0.tensor([$1, $2], $3, deviation: 3)] }, fused: { try $0[0].softmax() },
+      reference: { try $0[0].softmaxReference() }),
   ]
+
+  /// Results larger than the caches are stored past them: the same bits as when they are small.
+  @Test func largeResultsAreTheSame() throws {
+    var random = TestRandom("large results")
+    let (rows, copies) = (64, 512)
+    for (width, operation) in [
+      (512, { try rmsNorm($0, weight: Tensor.ones([512]), epsilon: 1e-5) }), (1024, swiGLU),
+    ] as [(Int, (Tensor) throws -> Tensor)] {
+      let x = try random.tensor([1, rows, width])
+      let large = try x.broadcast(to: [copies, rows, width]).contiguous()
+      try onEveryPath { path in
+        let (small, results) = (try operation(x), try operation(large))
+        #expect(results.byteCount >= 64 << 20)
+        for copy in [0, copies / 2, copies - 1] {
+          try expectSameBits(results.slice(copy..<copy + 1, axis: 0), small, "copy \(copy) of \(width) on \(path)")
+        }
+      }
+    }
+  }
 
   @Test(arguments: [DType.float32, .bfloat16]) func matchTheirReferences(_ dtype: DType) throws {
     try onEveryPath { path in

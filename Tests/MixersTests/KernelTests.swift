@@ -50,6 +50,22 @@ func expectSame(
     }
   }
 
+  /// Results larger than the caches are stored past them: the same bits as when they are small.
+  @Test func largeResultsAreTheSame() throws {
+    var random = TestRandom("large rotary")
+    let (length, copies) = (64, 512)
+    let x = try random.tensor([1, length, 8, 64])
+    let (cosine, sine) = try RotaryPositions(width: 64).angles(Tensor.range(length).reshaped([1, length]))
+    let large = try x.broadcast(to: [copies, length, 8, 64]).contiguous()
+    try onEveryPath { path in
+      let small = try rotary(x, cosine: cosine, sine: sine, width: 64, interleaved: false)
+      let results = try rotary(large, cosine: cosine, sine: sine, width: 64, interleaved: false)
+      for copy in [0, copies - 1] {
+        try expectSameBits(results.slice(copy..<copy + 1, axis: 0), small, "copy \(copy) on \(path)")
+      }
+    }
+  }
+
   /// Interleaved pairs are the half-split ones with features in another order; a part of the width may turn alone.
   @Test func pairsAndPartialWidths() throws {
     var random = TestRandom()

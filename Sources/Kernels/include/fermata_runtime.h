@@ -59,6 +59,10 @@ typedef struct {
 } fm_work_account;
 fm_work_account *fm_thread_work(void);
 
+/// Whether a kernel that does nothing but write `bytes` of results to y, rows of `row_bytes`, should store them past the caches:
+/// they are larger than the caches, so that storing would first read what is overwritten and push out what is not.
+int fm_streams(const void *y, int64_t bytes, int64_t row_bytes);
+
 /// Page-aligned memory straight from the system, large blocks advised to use huge pages; NULL when there is none.
 void *fm_map_memory(size_t bytes);
 void fm_unmap_memory(void *pointer, size_t bytes);

@@ -146,6 +146,6 @@ package func attentionReference(
   let shown = try Tensor(
     seen.flatMap { $0.flatMap { $0.map { UInt8($0 ? 1 : 0) } } }, shape: [batch, 1, queries, keys])
   let hidden = try Tensor.selecting(shown, scores, Tensor(-1e30))
-  let probabilities = try Tensor.selecting(shown, hidden.softmax(), Tensor(0))
+  let probabilities = try Tensor.selecting(shown, hidden.softmaxReference(), Tensor(0))
   return try matmul(probabilities, perHead(value)).transposed(1, 2).contiguous().cast(to: query.dtype)
 }
