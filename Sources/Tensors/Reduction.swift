@@ -105,6 +105,8 @@ extension Tensor {
     guard let width = shape.last, dtype.isFloatingPoint else {
       throw TensorError("softmax", expected: "a floating tensor with at least one axis", got: "\(self)")
     }
+    // The backward takes differences of results, which bf16 would have rounded too much.
+    if dtype == .bfloat16 { return try cast(to: .float32).softmax().cast(to: dtype) }
     let rows = width > 0 ? count / width : 0
     let source = try detached.contiguous()
     let y = try Tensor(uninitialized: shape, dtype)

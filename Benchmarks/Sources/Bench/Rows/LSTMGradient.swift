@@ -29,8 +29,8 @@ struct LSTMGradient: Row {
     func callAsFunction() throws -> [Tensor] {
       let leaves = [input, recurrent, bias].map { $0.tracked() }
       let zero = try Tensor.zeros([x.shape[0], width])
-      let result = try lstmScan(
-        projections: linear(x, weight: leaves[0], bias: leaves[2]), recurrent: leaves[1], hidden: zero, cell: zero)
+      let result = try recurrentScan(
+        .lstm, projections: linear(x, weight: leaves[0], bias: leaves[2]), recurrent: leaves[1], states: [zero, zero])
       let found = try gradients(of: [(result.output, Tensor.ones(result.output.shape))])
       return [result.output] + leaves.compactMap { found[$0] }
     }
