@@ -88,12 +88,16 @@ public struct Sampler: Sendable {
       .map { (token: $0, weight: expf((scores[$0] - top) / options.temperature)) }
     if options.minP > 0 { candidates.removeAll { $0.weight < options.minP } }
     if options.topK > 0 || options.topP < 1 {
+      var total = sum(candidates)
+      if options.topK == 0 { candidates.removeAll { $0.weight < hopeless(of: total, count: scores.count) } }
       candidates.sort { $0.weight != $1.weight ? $0.weight > $1.weight : $0.token < $1.token }
-      if options.topK > 0 { candidates = Array(candidates.prefix(options.topK)) }
-      if options.topP < 1 { candidates = nucleus(candidates) }
+      if options.topK > 0 {
+        candidates = Array(candidates.prefix(options.topK))
+        total = sum(candidates)
+      }
+      if options.topP < 1 { candidates = nucleus(candidates, of: total) }
     }
-    let total = candidates.reduce(Float(0)) { $0 + $1.weight }
-    var left = random.nextUniform() * total
+    var left = random.nextUniform() * sum(candidates)
     for candidate in candidates {
       left -= candidate.weight
       if left < 0 { return candidate.token }
@@ -101,8 +105,15 @@ public struct Sampler: Sendable {
     return candidates[candidates.count - 1].token
   }
 
-  private func nucleus(_ candidates: [(token: Int, weight: Float)]) -> [(token: Int, weight: Float)] {
-    let total = candidates.reduce(Float(0)) { $0 + $1.weight }
+  private func sum(_ candidates: [(token: Int, weight: Float)]) -> Float {
+    candidates.reduce(Float(0)) { $0 + $1.weight }
+  }
+
+  /// Tokens of less weight cannot be among the fewest whose probabilities reach p: all of them come to less than 1 − p
+  /// together. So few are left to sort.
+  private func hopeless(of total: Float, count: Int) -> Float { 0.5 * (1 - options.topP) * total / Float(count) }
+
+  private func nucleus(_ candidates: [(token: Int, weight: Float)], of total: Float) -> [(token: Int, weight: Float)] {
     var sum: Float = 0
     for (index, candidate) in candidates.enumerated() {
       sum += candidate.weight

@@ -37,6 +37,7 @@ public func swiGLU(_ x: Tensor) throws -> Tensor {
   let result = try Tensor(uninitialized: Array(x.shape.dropLast()) + [width], x.dtype)
   fm_swiglu(x.kernelType, source.pointer, result.pointer, Int64(rows), Int64(width))
   Work.add(flops: 4 * result.count, bytes: x.byteCount + result.byteCount)
+  guard x.isTracked else { return withExtendedLifetime(source) { result } }
   return Tensor.record("swiGLU", [x], output: result) { gradient in
     let dy = try gradient.contiguous()
     let dx = try Tensor(uninitialized: source.shape, source.dtype)

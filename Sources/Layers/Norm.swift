@@ -40,6 +40,7 @@ public func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float) throws -> Tenso
     x.kernelType, source.pointer, scale.floatPointer, result.pointer, inverse.floatPointer, Int64(rows), Int64(width),
     epsilon)
   Work.add(flops: 4 * x.count, bytes: 2 * x.byteCount)
+  guard x.isTracked || weight.isTracked else { return withExtendedLifetime((source, scale, inverse)) { result } }
   return Tensor.record("rmsNorm", [x, weight], output: result) { gradient in
     let dy = try gradient.contiguous()
     let dx = try Tensor(uninitialized: source.shape, source.dtype)

@@ -60,8 +60,10 @@ extension Tensor {
   // MARK: Arithmetic
 
   public static func + (a: Tensor, b: Tensor) throws -> Tensor {
+    let sum = try binary(FM_ADD, "+", a, b)
+    guard a.isTracked || b.isTracked else { return sum }
     let (m, n) = (a.shape, b.shape)
-    return record("+", [a, b], output: try binary(FM_ADD, "+", a, b)) { [try $0.summed(to: m), try $0.summed(to: n)] }
+    return record("+", [a, b], output: sum) { [try $0.summed(to: m), try $0.summed(to: n)] }
   }
 
   public static func - (a: Tensor, b: Tensor) throws -> Tensor {
@@ -72,9 +74,11 @@ extension Tensor {
   }
 
   public static func * (a: Tensor, b: Tensor) throws -> Tensor {
-    let (x, y) = (a.detached, b.detached)
+    let product = try binary(FM_MULTIPLY, "*", a, b)
     let (wantsX, wantsY) = (a.isTracked, b.isTracked)
-    return record("*", [a, b], output: try binary(FM_MULTIPLY, "*", a, b)) { gradient in
+    guard wantsX || wantsY else { return product }
+    let (x, y) = (a.detached, b.detached)
+    return record("*", [a, b], output: product) { gradient in
       [
         wantsX ? try (gradient * y).summed(to: x.shape) : nil,
         wantsY ? try (gradient * x).summed(to: y.shape) : nil,

@@ -1,11 +1,13 @@
 import CFermataKernels
 
-// Views share memory with the tensor they came from.
+// Views share memory with the tensor they came from. Where no gradient is wanted they return before a history is made: with
+// one token at a time, that is what their time goes to.
 extension Tensor {
   /// The same elements, row-major; copies only when they are not.
   public func contiguous() throws -> Tensor {
     if isContiguous { return self }
     let result = try copied(to: dtype)
+    if !isTracked { return result }
     return Tensor.record("contiguous", [self], output: result) { [$0] }
   }
 
@@ -13,7 +15,7 @@ extension Tensor {
   public func cast(to target: DType) throws -> Tensor {
     if target == dtype { return self }
     let result = try detached.copied(to: target)
-    guard target.isFloatingPoint, dtype.isFloatingPoint else { return result }
+    guard isTracked, target.isFloatingPoint, dtype.isFloatingPoint else { return result }
     let source = dtype
     return Tensor.record("cast", [self], output: result) { [try $0.cast(to: source)] }
   }
@@ -69,6 +71,7 @@ extension Tensor {
     let old = self.shape
     if let strides = viewStrides(for: shape) {
       let view = Tensor(storage: storage, offset: offset, shape: shape, strides: strides, dtype: dtype)
+      if !isTracked { return view }
       return Tensor.record("reshaped", [self], output: view) { [try $0.reshaped(old)] }
     }
     let copy = try detached.contiguous()
@@ -125,6 +128,7 @@ extension Tensor {
     let view = Tensor(
       storage: storage, offset: offset, shape: order.map { shape[$0] }, strides: order.map { strides[$0] }, dtype: dtype
     )
+    if !isTracked { return view }
     var inverse = order
     for (index, axis) in order.enumerated() { inverse[axis] = index }
     return Tensor.record("transposed", [self], output: view) { [inverse] in [try $0.transposed(inverse)] }
@@ -150,6 +154,7 @@ extension Tensor {
     let view = Tensor(
       storage: storage, offset: offset + range.lowerBound * strides[axis], shape: newShape, strides: strides,
       dtype: dtype)
+    if !isTracked { return view }
     return Tensor.record("slice", [self], output: view) { gradient in
       [try gradient.padded(axis: axis, before: range.lowerBound, after: size - range.upperBound)]
     }
@@ -177,6 +182,7 @@ extension Tensor {
       defer { start += size }
       return try source.slice(start..<start + size, axis: axis)
     }
+    if !isTracked { return parts }
     // One node for all parts: their gradients are joined by one copy instead of padded and added one by one.
     let (whole, dtype) = (self.shape, self.dtype)
     return Tensor.record("split", [self], outputs: parts) { gradients in
@@ -216,6 +222,7 @@ extension Tensor {
     let newStrides =
       [Int](repeating: 0, count: lead) + (0..<rank).map { shape[$0] == target[lead + $0] ? strides[$0] : 0 }
     let view = Tensor(storage: storage, offset: offset, shape: target, strides: newStrides, dtype: dtype)
+    if !isTracked { return view }
     let source = shape
     return Tensor.record("broadcast", [self], output: view) { [try $0.summed(to: source)] }
   }
