@@ -5,11 +5,11 @@
 FM_INLINE vf FM(silu)(vf g, vf sigmoid) { return FM(v_select)(g < FM(v_set)(-88.0f), FM(v_set)(0), g * sigmoid); }
 
 FM_INLINE void FM(swiglu_row)(fm_type type, int streams, const char *g, const char *u, char *y, int64_t n) {
-  int64_t i = 0, bytes = type == FM_BF16 ? 2 : 4, next = 2 * n * bytes;
+  int64_t i = 0, bytes = type == FM_BF16 ? 2 : 4;
   for (; i + FM_LANES <= n; i += FM_LANES) {
     // Two short runs a row are more than processors foresee.
-    __builtin_prefetch(g + next + i * bytes);
-    __builtin_prefetch(u + next + i * bytes);
+    __builtin_prefetch(g + FM_AHEAD + i * bytes);
+    __builtin_prefetch(u + FM_AHEAD + i * bytes);
     vf a = FM(v_read)(type, g, i), b = FM(v_read)(type, u, i);
     vf v = FM(silu)(a, FM(v_sigmoid)(a)) * b;
     if (streams) FM(v_stream)((float *)y + i, v); else FM(v_write)(type, y, i, v);

@@ -48,10 +48,9 @@ FM_INLINE void FM(norm_row)(fm_type type, int centred, int streams, const char *
   if (mean_out) *mean_out = mean;
   if (scale_out) *scale_out = scale;
   vf c = FM(v_set)(mean), s = FM(v_set)(scale);
-  int64_t ahead = width * (type == FM_BF16 ? 2 : 4);
   FOR_VECTORS(width) {
-    // The row after this one is fetched while this one is written.
-    __builtin_prefetch(x + ahead + i * (type == FM_BF16 ? 2 : 4));
+    // Rows to come are fetched while this one is written.
+    __builtin_prefetch(x + FM_AHEAD + i * (type == FM_BF16 ? 2 : 4));
     vf v = READ(type, x);
     if (centred) v = v - c;
     v = v * s;

@@ -10,6 +10,8 @@ FM_INLINE void FM(rotate_halves)(fm_type type, int streams, const char *x, const
     if (m == FM_LANES) {
       vf a = FM(v_read)(type, x, i), b = FM(v_read)(type, x, half + i);
       vf c = FM(v_load)(cosine + i), s = FM(v_load)(sine + i) * turn;
+      __builtin_prefetch(x + FM_AHEAD + i * (type == FM_BF16 ? 2 : 4));
+      __builtin_prefetch(x + FM_AHEAD + (half + i) * (type == FM_BF16 ? 2 : 4));
       if (streams) {
         FM(v_stream)((float *)y + i, a * c - b * s);
         FM(v_stream)((float *)y + half + i, b * c + a * s);

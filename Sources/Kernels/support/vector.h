@@ -22,6 +22,9 @@ typedef float vf __attribute__((vector_size(4 * FM_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * FM_LANES)));
 typedef uint16_t vh __attribute__((vector_size(2 * FM_LANES)));
 
+// How many bytes ahead of what it reads a kernel bound by memory asks for more: measured, and past any buffer's end harmless.
+#define FM_AHEAD 12288
+
 #define FM_INLINE static inline __attribute__((always_inline, unused))
 
 FM_INLINE vf FM(v_load)(const float *p) { vf v; memcpy(&v, p, sizeof v); return v; }
