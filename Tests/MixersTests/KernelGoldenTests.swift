@@ -49,6 +49,15 @@ struct Golden {
     }
   }
 
+  /// What the metadata says under this name.
+  func fact(_ name: String) throws -> JSONValue {
+    let facts = try StrictJSON.parse(Array((file.metadata["fermata"] ?? "{}").utf8), place: file.path)
+    guard case .object(let fields) = facts, let value = fields[name] else {
+      throw Mismatch("\(file.path) does not say '\(name)'")
+    }
+    return value
+  }
+
   func number(_ name: String) throws -> Double {
     let facts = try JSONSerialization.jsonObject(with: Data((file.metadata["fermata"] ?? "{}").utf8)) as? [String: Any]
     guard let value = facts?[name] as? NSNumber else { throw Mismatch("\(file.path) does not say '\(name)'") }
@@ -111,7 +120,7 @@ struct Golden {
       for slow in [false, true] {
         let leaves = inputs.map { $0.tracked() }
         let scan = slow ? gatedScanReference : gatedScan
-        let (output, state) = try scan(leaves[0], leaves[1], leaves[2], leaves[3], leaves[4], nil, scale)
+        let (output, state) = try scan(leaves[0], leaves[1], leaves[2], leaves[3], nil, leaves[4], nil, scale)
         let found = try gradients(of: [(output, golden("doutput")), (state, golden("dfinal_state"))])
         let label = "\(name)\(slow ? " reference" : "")"
         try expectClose(output.detached, golden("output"), .fused(.float32), "\(label) output")

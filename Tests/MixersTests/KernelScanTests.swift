@@ -12,24 +12,37 @@ import Testing
     var width = 8
     var valueWidth = 8
     var vectorGate = true
+    /// The delta rule, with rates below this; keys are then of length one.
+    var rate: Float?
     var startsFromState = true
     var resets = false
     /// Decays are between e^-strength and 1.
     var strength: Float = 1
     var description: String {
       "\(batch)×\(length)×\(heads)×(\(width), \(valueWidth)) \(vectorGate ? "vector" : "scalar") gate to -\(strength), "
-        + "state \(startsFromState), resets \(resets)"
+        + "rates to \(rate ?? 0), state \(startsFromState), resets \(resets)"
     }
 
-    /// query, key, value, gate and, when there is one, the state.
+    /// query, key, value, gate and, where there are any, rates and the state.
     func inputs(_ dtype: DType, _ random: inout TestRandom) throws -> [Tensor] {
       let gateShape = [batch, length, heads] + (vectorGate ? [width] : [])
       let state = startsFromState ? [try random.tensor([batch, heads, width, valueWidth])] : []
+      let rates = try rate.map { [try random.uniform([batch, length, heads], 0, $0)] } ?? []
+      var key = try random.tensor([batch, length, heads, width])
+      if rate != nil { key = try key * (key.squared().sum(axis: 3, keepingAxis: true) + 1e-6).reciprocalSquareRoot() }
       return [
-        try random.tensor([batch, length, heads, width], dtype),
-        try random.tensor([batch, length, heads, width], dtype),
+        try random.tensor([batch, length, heads, width], dtype), try key.cast(to: dtype),
         try random.tensor([batch, length, heads, valueWidth], dtype), try random.uniform(gateShape, -strength, 0),
-      ] + state
+      ] + rates + state
+    }
+
+    typealias Scan = (Tensor, Tensor, Tensor, Tensor, Tensor?, Tensor?, Tensor?, Float) throws -> (Tensor, Tensor)
+
+    /// The inputs through the fused form or its reference.
+    func run(_ scan: Scan, _ x: [Tensor], resets: Tensor? = nil, scale: Float = 1) throws -> [Tensor] {
+      let state = startsFromState ? x[x.count - 1] : nil
+      let (y, s) = try scan(x[0], x[1], x[2], x[3], rate == nil ? nil : x[4], state, resets, scale)
+      return [y, s]
     }
 
     func compare(_ dtype: DType, _ random: inout TestRandom) throws {
@@ -37,18 +50,8 @@ import Testing
       let scale = 1 / Float(width).squareRoot()
       try expectSame(
         "scan \(dtype) \(self)", inputs(dtype, &random), output: .fused(dtype), gradient: .fusedGradient(dtype),
-        fused: { x in
-          let (y, s) = try gatedScan(
-            query: x[0], key: x[1], value: x[2], gate: x[3], state: x.count > 4 ? x[4] : nil, resets: flags,
-            scale: scale)
-          return [y, s]
-        },
-        reference: { x in
-          let (y, s) = try gatedScanReference(
-            query: x[0], key: x[1], value: x[2], gate: x[3], state: x.count > 4 ? x[4] : nil, resets: flags,
-            scale: scale)
-          return [y, s]
-        })
+        fused: { try run(gatedScan, $0, resets: flags, scale: scale) },
+        reference: { try run(gatedScanReference, $0, resets: flags, scale: scale) })
     }
   }
 
@@ -65,6 +68,27 @@ import Testing
       }
       for (width, valueWidth, heads) in [(1, 1, 1), (3, 65, 2), (33, 2, 3), (64, 64, 1), (65, 100, 1)] {
         try Problem(length: 70, heads: heads, width: width, valueWidth: valueWidth, vectorGate: vectorGate).compare(
+          dtype, &random)
+      }
+    }
+  }
+
+  /// The delta rule, without decay, with it, with rates up to 2, and with tiles that documents cut short.
+  @Test(arguments: [DType.float32, .bfloat16]) func correctsWhatIsThere(_ dtype: DType) throws {
+    try onEveryPath { path in
+      var random = TestRandom("delta rule \(dtype)")
+      for length in [1, 2, 3, 8, 9, 16, 17, 63, 64, 65, 100] {
+        for (strength, rate): (Float, Float) in [(1e-6, 1), (0.5, 2)] {
+          for vectorGate in [true, false] {
+            try Problem(
+              batch: 2, length: length, vectorGate: vectorGate, rate: rate, startsFromState: length % 3 != 0,
+              resets: rate == 2, strength: strength
+            ).compare(dtype, &random)
+          }
+        }
+      }
+      for (width, valueWidth, heads) in [(1, 1, 1), (3, 65, 2), (33, 2, 3), (64, 64, 1), (65, 100, 1)] {
+        try Problem(length: 70, heads: heads, width: width, valueWidth: valueWidth, rate: 1.5, strength: 0.1).compare(
           dtype, &random)
       }
     }
@@ -88,41 +112,42 @@ import Testing
     var inputs = try problem.inputs(.float32, &random)
     let hidden = try random.flags(inputs[3].shape, probability: 0.1)
     inputs[3] = try Tensor.selecting(hidden, Tensor(-.infinity), inputs[3])
-    func list(_ result: (output: Tensor, state: Tensor)) -> [Tensor] { [result.output, result.state] }
-    try onEveryPath { path in
-      try expectSame(
-        "infinite decay", inputs, output: .fused(.float32), gradient: .fusedGradient(.float32),
-        fused: { list(try gatedScan(query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], scale: 1)) },
-        reference: {
-          list(try gatedScanReference(query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], scale: 1))
-        })
+    for rate in [nil, Float(1)] {
+      var problem = problem
+      problem.rate = rate
+      let inputs =
+        try Array(inputs.dropLast()) + (rate == nil ? [] : [random.uniform([1, 80, 2], 0, 1)])
+        + [random.tensor([1, 2, 8, 8])]
+      try onEveryPath { path in
+        try expectSame(
+          "infinite decay, rates \(rate ?? 0)", inputs, output: .fused(.float32), gradient: .fusedGradient(.float32),
+          fused: { try problem.run(gatedScan, $0) }, reference: { try problem.run(gatedScanReference, $0) })
+      }
     }
   }
 
   /// Also with a gradient at the final state alone and at the outputs alone.
-  @Test(arguments: [true, false]) func gradientsByDifferences(_ vectorGate: Bool) throws {
+  @Test(arguments: [true, false], [nil, Float(1.5)]) func gradientsByDifferences(_ vectorGate: Bool, rate: Float?)
+    throws
+  {
     var random = TestRandom()
-    let problem = Problem(batch: 2, length: 5, width: 3, valueWidth: 2, vectorGate: vectorGate)
+    let problem = Problem(batch: 2, length: 5, width: 3, valueWidth: 2, vectorGate: vectorGate, rate: rate)
     let resets = try Tensor([UInt8(0), 0, 1, 0, 0, 1, 0, 0, 0, 1], shape: [2, 5])
     var inputs = try problem.inputs(.float32, &random)
     inputs[3] = try inputs[3] - 0.5  // differences must not take decays above 1
-    try gradientCheck("gatedScan \(vectorGate)", inputs) {
-      let (y, s) = try gatedScan(
-        query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], resets: resets, scale: 0.6)
-      return [y, s]
+    try gradientCheck("gatedScan \(vectorGate) \(rate ?? 0)", inputs) {
+      try problem.run(gatedScan, $0, resets: resets, scale: 0.6)
     }
   }
 
   @Test(arguments: [DType.float32, .bfloat16]) func threadsDoNotMatter(_ dtype: DType) throws {
     var random = TestRandom()
-    for vectorGate in [true, false] {
-      let inputs = try Problem(batch: 2, length: 150, heads: 3, width: 33, valueWidth: 40, vectorGate: vectorGate)
-        .inputs(dtype, &random)
-      try expectThreadsDoNotMatter("scan \(dtype) \(vectorGate)") {
-        let (outputs, found) = try outputsAndGradients(inputs) {
-          let (y, s) = try gatedScan(query: $0[0], key: $0[1], value: $0[2], gate: $0[3], state: $0[4], scale: 1)
-          return [y, s]
-        }
+    for (vectorGate, rate) in [(true, nil), (false, nil), (false, Float(1)), (true, 2)] {
+      let problem = Problem(
+        batch: 2, length: 150, heads: 3, width: 33, valueWidth: 40, vectorGate: vectorGate, rate: rate)
+      let inputs = try problem.inputs(dtype, &random)
+      try expectThreadsDoNotMatter("scan \(dtype) \(vectorGate) \(rate ?? 0)") {
+        let (outputs, found) = try outputsAndGradients(inputs) { try problem.run(gatedScan, $0) }
         return outputs + found.compactMap { $0 }
       }
     }
@@ -166,6 +191,9 @@ import Testing
       { try scan(x, x, x, Tensor.zeros([1, 4, 3])) }, { try scan(x, x, x, g.cast(to: .bfloat16)) },
       { try scan(x, x.cast(to: .bfloat16), x, g) }, { try scan(x, x, x, g, state: Tensor.zeros([1, 2, 3, 4])) },
       { try scan(x, x, x, g, state: Tensor.zeros([1, 2, 3, 3], .bfloat16)) },
+      {
+        try gatedScan(query: x, key: x, value: x, gate: g, rate: Tensor.zeros([1, 4, 3]), state: nil, scale: 1).output
+      },
       { try scan(x, x, x, g, resets: Tensor.zeros([1, 4])) },
       { try scan(x, x, x, g, resets: Tensor.zeros([1, 3], .uint8)) }, { try scan(g, g, g, g) },
     ]

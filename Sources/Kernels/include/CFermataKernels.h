@@ -20,6 +20,7 @@
 #include "fermata_cross_entropy.h"
 #include "fermata_optimizer.h"
 #include "fermata_gated_scan.h"
+#include "fermata_taylor.h"
 #include "fermata_recurrence.h"
 #include "fermata_running_average.h"
 #include "fermata_diagonal_scan.h"

@@ -59,7 +59,9 @@ extension Subject {
   func keepsTypes() throws {
     var random = TestRandom("types \(name)")
     let piece = try self.piece(40, &random)
-    let wide = try outputs(piece, state: start(0, &random, batch: batch))
+    let mixer = try withChoices(for: piece).mixer
+    var first = try start(0, &random, batch: batch)
+    let wide = try mixer(piece, state: &first)
     var low = piece
     low.values = try piece.values.cast(to: .bfloat16)
     low.context = try piece.context?.cast(to: .bfloat16)

@@ -114,7 +114,7 @@ extension Subject {
     seeds.outputs = try seeds.outputs * shown
     if let entries = final["entry_positions"] {
       let live = try (Tensor.zeros([], .int32) .<= entries).cast(to: .float32).transposed(0, 1)
-      for name in seeds.final.keys {
+      for name in ["keys", "values"] {
         seeds.final[name] = try seeds.final[name].map { try $0 * live.reshaped(live.shape + [1, 1]) }
       }
     }

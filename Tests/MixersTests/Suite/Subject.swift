@@ -61,6 +61,17 @@ struct Subject: Sendable {
   }
 }
 
+extension Subject {
+  /// The mixer bound to the choices it makes for a piece: neither differences nor
+  /// rounding take it across a jump then.
+  func withChoices(for piece: Piece) throws -> Subject {
+    guard let choosing = mixer as? any ChoosingMixer else { return self }
+    var bound = self
+    bound.mixer = choosing.choosing(try choosing.choices(piece))
+    return bound
+  }
+}
+
 /// Consecutive ranges of these sizes; what is left over is one more.
 func ranges(_ sizes: [Int], of length: Int) -> [Range<Int>] {
   var start = 0

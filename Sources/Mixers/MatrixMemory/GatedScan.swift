@@ -2,23 +2,33 @@ import CFermataKernels
 import FermataLayers
 import FermataTensors
 
-/// The recurrence of gated linear attention, in chunks:
+/// The recurrence of every mixer whose state is a matrix, in chunks:
 ///
-///     S_t = diag(e^{g_t}) S_{t-1} + k_tᵀ v_t,   o_t = scale · q_t S_t
+///     S_t = diag(e^{g_t}) S_{t-1} + k_tᵀ u_t,   o_t = scale · q_t S_t
+///
+/// with u_t = v_t, or with rates β the delta rule's u_t = β_t (v_t − k_t diag(e^{g_t}) S_{t-1}).
 ///
 /// query, key (batch, length, heads, keyWidth), value (batch, length, heads, valueWidth) of one floating type;
 /// gate, the logarithm of the decay, f32 and ≤ 0: (batch, length, heads, keyWidth) as in GLA (Yang et al. 2024), or
-/// (batch, length, heads) as in Mamba-2 (Dao & Gu 2024); state (batch, heads, keyWidth, valueWidth) f32, nil for zeros;
-/// resets u8 (batch, length) where the state is zeroed first. Returns outputs (batch, length, heads, valueWidth) and the state.
+/// (batch, length, heads) as in Mamba-2 (Dao & Gu 2024); a broadcast view serves where it is constant;
+/// rate f32 (batch, length, heads): the delta rule's (Schlag et al. 2021), nil without it;
+/// state (batch, heads, keyWidth, valueWidth) f32, nil for zeros; resets u8 (batch, length) where it is zeroed first.
+/// Returns outputs (batch, length, heads, valueWidth) and the state.
 public func gatedScan(
-  query: Tensor, key: Tensor, value: Tensor, gate: Tensor, state: Tensor?, resets: Tensor? = nil, scale: Float
+  query: Tensor, key: Tensor, value: Tensor, gate: Tensor, rate: Tensor? = nil, state: Tensor?, resets: Tensor? = nil,
+  scale: Float
 ) throws -> (output: Tensor, state: Tensor) {
   let call = try GatedScanCall(
-    query: query, key: key, value: value, gate: gate, initial: state, resets: resets, scale: scale)
-  let inputs = [query, key, value, gate] + (state.map { [$0] } ?? [])
+    query: query, key: key, value: value, gate: gate, rate: rate, initial: state, resets: resets, scale: scale)
+  let optional = [rate, state].compactMap { $0 }
+  let inputs = [query, key, value, gate] + optional
   let (output, final, chunks) = try call.forward(keepingChunks: inputs.contains(where: \.isTracked))
+  let wantsGate = gate.isTracked
   let recorded = Tensor.record("gatedScan", inputs, outputs: [output, final]) { gradients in
-    try call.backward(chunks: chunks, doutput: gradients[0], dfinal: gradients[1])
+    let found = try call.backward(
+      chunks: chunks, doutput: gradients[0], dfinal: gradients[1], wantsGate: wantsGate)
+    return [found.query, found.key, found.value, found.gate] + (call.rate == nil ? [] : [found.rate])
+      + (call.initial == nil ? [] : [found.initial])
   }
   return (recorded[0], recorded[1])
 }
@@ -28,12 +38,24 @@ private struct GatedScanCall: Sendable {
   let key: Tensor
   let value: Tensor
   let gate: Tensor
+  let rate: Tensor?
   let initial: Tensor?
   let resets: Tensor?
   let scale: Float
 
-  init(query: Tensor, key: Tensor, value: Tensor, gate: Tensor, initial: Tensor?, resets: Tensor?, scale: Float) throws
-  {
+  struct Gradients {
+    var query: Tensor?
+    var key: Tensor?
+    var value: Tensor?
+    var gate: Tensor?
+    var rate: Tensor?
+    var initial: Tensor?
+  }
+
+  init(
+    query: Tensor, key: Tensor, value: Tensor, gate: Tensor, rate: Tensor?, initial: Tensor?, resets: Tensor?,
+    scale: Float
+  ) throws {
     try require(
       query.rank == 4 && query.dtype.isFloatingPoint && key.shape == query.shape && key.dtype == query.dtype
         && value.rank == 4 && value.dtype == query.dtype && value.shape.dropLast() == query.shape.dropLast()
@@ -42,6 +64,10 @@ private struct GatedScanCall: Sendable {
       expected:
         "query and key (batch, length, heads, keyWidth), value of one type, F32 gate (batch, length, heads[, keyWidth])",
       got: "\(query), \(key), \(value), \(gate)")
+    let tokens = Array(query.shape.dropLast())
+    try require(
+      rate == nil || (rate?.shape == tokens && rate?.dtype == .float32), "gatedScan",
+      expected: "F32 rates of shape \(tokens)", got: rate.map { "\($0)" } ?? "none")
     let stateShape = [query.shape[0], query.shape[2], query.shape[3], value.shape[3]]
     try require(
       initial == nil || (initial?.shape == stateShape && initial?.dtype == .float32), "gatedScan",
@@ -53,6 +79,7 @@ private struct GatedScanCall: Sendable {
     self.key = try key.rowMajorFeatures()
     self.value = try value.rowMajorFeatures()
     self.gate = gate.rank == 4 ? try gate.rowMajorFeatures() : gate.detached
+    self.rate = rate?.detached
     self.initial = try initial?.detached.contiguous()
     self.resets = try resets?.detached.contiguous()
     self.scale = scale
@@ -72,14 +99,22 @@ private struct GatedScanCall: Sendable {
     shape.key_stride = key.strides3
     shape.value_stride = value.strides3
     shape.gate_stride = gate.strides3
+    if let rate { shape.rate_stride = rate.strides3 }
     shape.vector_gate = gate.rank == 4 ? 1 : 0
     shape.scale = scale
     shape.resets = resets.map { UnsafePointer($0.bytePointer) }
     return shape
   }
 
-  /// The recurrent form's operations: decay, outer product and read-out of a (keyWidth, valueWidth) state per token.
-  private var flops: Int { 5 * query.count * value.shape[3] }
+  private var inputs: fm_gated_scan_inputs {
+    fm_gated_scan_inputs(
+      query: query.pointer, key: key.pointer, value: value.pointer, gate: gate.floatPointer, rate: rate?.floatPointer,
+      initial_state: initial?.floatPointer)
+  }
+
+  /// The recurrent form's operations: decay, outer product and read-out of a (keyWidth, valueWidth) state per token;
+  /// the delta rule reads twice.
+  private var flops: Int { (rate == nil ? 5 : 7) * query.count * value.shape[3] }
   private var bytes: Int { 2 * query.byteCount + 2 * value.byteCount + gate.byteCount }
 
   func forward(keepingChunks: Bool) throws -> (Tensor, Tensor, Tensor?) {
@@ -90,40 +125,41 @@ private struct GatedScanCall: Sendable {
     let chunks =
       keepingChunks
       ? try Tensor(uninitialized: [query.shape[0], chunkCount] + stateShape.dropFirst()) : nil
-    var shape = shape
-    let status = fm_gated_scan(
-      &shape, query.pointer, key.pointer, value.pointer, gate.floatPointer, initial?.floatPointer, output.pointer,
-      final.floatPointer, chunks?.floatPointer)
+    var (shape, inputs) = (shape, inputs)
+    let status = fm_gated_scan(&shape, &inputs, output.pointer, final.floatPointer, chunks?.floatPointer)
     withExtendedLifetime(self) {}
     try require(status == 0, "gatedScan", expected: "scratch memory for a chunk", got: "none")
     Work.add(flops: flops, bytes: bytes)
     return (output, final, chunks)
   }
 
-  func backward(chunks: Tensor?, doutput: Tensor?, dfinal: Tensor?) throws -> [Tensor?] {
-    guard let chunks else { return [nil, nil, nil, nil, dfinal] }
+  func backward(chunks: Tensor?, doutput: Tensor?, dfinal: Tensor?, wantsGate: Bool) throws -> Gradients {
+    guard let chunks else { return Gradients(initial: dfinal) }
     let dy = try doutput?.contiguous()
     let dstate = try dfinal?.contiguous()
-    let dquery = try Tensor(uninitialized: query.shape, query.dtype)
-    let dkey = try Tensor(uninitialized: key.shape, key.dtype)
-    let dvalue = try Tensor(uninitialized: value.shape, value.dtype)
-    let dgate = try Tensor(uninitialized: gate.shape)
-    let dinitial = initial == nil ? nil : try Tensor(uninitialized: stateShape)
-    var shape = shape
+    let result = Gradients(
+      query: try Tensor(uninitialized: query.shape, query.dtype), key: try Tensor(uninitialized: key.shape, key.dtype),
+      value: try Tensor(uninitialized: value.shape, value.dtype),
+      gate: wantsGate ? try Tensor(uninitialized: gate.shape) : nil,
+      rate: try rate.map { try Tensor(uninitialized: $0.shape) },
+      initial: initial == nil ? nil : try Tensor(uninitialized: stateShape))
+    var gradients = fm_gated_scan_gradients(
+      query: result.query?.pointer, key: result.key?.pointer, value: result.value?.pointer,
+      gate: result.gate?.floatPointer, rate: result.rate?.floatPointer, initial_state: result.initial?.floatPointer)
+    var (shape, inputs) = (shape, inputs)
     let status = fm_gated_scan_backward(
-      &shape, query.pointer, key.pointer, value.pointer, gate.floatPointer, initial?.floatPointer, chunks.floatPointer,
-      dy?.pointer, dstate?.floatPointer, dquery.pointer, dkey.pointer, dvalue.pointer, dgate.floatPointer,
-      dinitial?.floatPointer)
+      &shape, &inputs, chunks.floatPointer, dy?.pointer, dstate?.floatPointer, &gradients)
     withExtendedLifetime((self, dy, dstate, chunks)) {}
     try require(status == 0, "gatedScan backward", expected: "scratch memory for a chunk", got: "none")
     Work.add(flops: 3 * flops, bytes: 2 * bytes)
-    return [dquery, dkey, dvalue, dgate, dinitial]
+    return result
   }
 }
 
 /// The same, one token after another in simple operations: the oracle of the fused form, derived from the equation alone.
 package func gatedScanReference(
-  query: Tensor, key: Tensor, value: Tensor, gate: Tensor, state: Tensor?, resets: Tensor? = nil, scale: Float
+  query: Tensor, key: Tensor, value: Tensor, gate: Tensor, rate: Tensor? = nil, state: Tensor?, resets: Tensor? = nil,
+  scale: Float
 ) throws -> (output: Tensor, state: Tensor) {
   let (batch, length, heads, keyWidth, valueWidth) = (
     query.shape[0], query.shape[1], query.shape[2], query.shape[3], value.shape[3]
@@ -138,9 +174,13 @@ package func gatedScanReference(
       current = try current * keep
     }
     let decay = try token(gate, index).exp()
-    let column = try decay.rank == 3 ? decay.expanded(at: 3) : decay.reshaped([batch, heads, 1, 1])
-    let update = try matmul(token(key, index).expanded(at: 3), token(value, index).expanded(at: 2))
-    current = try current * column + update
+    current = try current * (decay.rank == 3 ? decay.expanded(at: 3) : decay.reshaped([batch, heads, 1, 1]))
+    var written = try token(value, index).expanded(at: 2)
+    if let rate {
+      let known = try matmul(token(key, index).expanded(at: 2), current)
+      written = try (written - known) * token(rate, index).reshaped([batch, heads, 1, 1])
+    }
+    current = try current + matmul(token(key, index).expanded(at: 3), written)
     outputs.append(try matmul(token(query, index).expanded(at: 2), current).reshaped([batch, 1, heads, valueWidth]))
   }
   if outputs.isEmpty { return (try Tensor.zeros(value.shape, value.dtype), current) }
