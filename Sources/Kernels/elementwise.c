@@ -42,6 +42,13 @@ FM_INLINE vf FM(unary_value)(fm_unary op, vf x) {
     case FM_COSINE: return FM(sine_or_cosine)(x, 0);
     case FM_SIGN: return FM(v_select)(x > zero, one, FM(v_select)(x < zero, -one, x));
     case FM_ERF: return FM(v_erf)(x);
+    case FM_SILU_SLOPE: {
+      // Beyond 88 it is 0 or 1 to every digit, and an infinite x must not give NaN.
+      vf s = FM(v_sigmoid)(x), slope = s * (one + x * (one - s));
+      return FM(v_select)(x < FM(v_set)(-88.0f), zero, FM(v_select)(x > FM(v_set)(88.0f), one, slope));
+    }
+    case FM_ELU_PLUS_ONE: return FM(v_select)(x > zero, x + one, FM(v_exp)(x));
+    case FM_ELU_PLUS_ONE_SLOPE: return FM(v_select)(x > zero, one, FM(v_exp)(x));
     case FM_GELU_SLOPE: {
       // Beyond 13 the density is zero, and an infinite x must not give NaN.
       vf density = x * FM(v_set)(0.39894228f) * FM(v_exp)(x * x * FM(v_set)(-0.5f));
@@ -69,6 +76,7 @@ static void FM(unary)(fm_unary op, fm_type type, const void *x, void *y, int64_t
     CASE(FM_RECIPROCAL_SQRT) CASE(FM_RECIPROCAL) CASE(FM_SQUARE) CASE(FM_SIGMOID) CASE(FM_LOG_SIGMOID)
     CASE(FM_TANH) CASE(FM_SILU) CASE(FM_SOFTPLUS) CASE(FM_RELU) CASE(FM_GELU) CASE(FM_GELU_TANH)
     CASE(FM_SINE) CASE(FM_COSINE) CASE(FM_SIGN) CASE(FM_ERF) CASE(FM_GELU_SLOPE)
+    CASE(FM_SILU_SLOPE) CASE(FM_ELU_PLUS_ONE) CASE(FM_ELU_PLUS_ONE_SLOPE)
   }
 #undef CASE
 }

@@ -203,9 +203,15 @@ extension Tensor {
   /// x sigmoid(x)
   public func silu() throws -> Tensor {
     let x = detached
-    return Tensor.record("silu", [self], output: try Tensor.unary(FM_SILU, "silu", self)) { gradient in
-      let s = try x.sigmoid()
-      return [try gradient * (s + x * s * (1 - s))]
+    return Tensor.record("silu", [self], output: try Tensor.unary(FM_SILU, "silu", self)) {
+      [try $0 * Tensor.unary(FM_SILU_SLOPE, "siluSlope", x)]
+    }
+  }
+  /// x + 1 above zero, e^x below: elu(x) + 1
+  public func eluPlusOne() throws -> Tensor {
+    let x = detached
+    return Tensor.record("eluPlusOne", [self], output: try Tensor.unary(FM_ELU_PLUS_ONE, "eluPlusOne", self)) {
+      [try $0 * Tensor.unary(FM_ELU_PLUS_ONE_SLOPE, "eluPlusOneSlope", x)]
     }
   }
   /// x Φ(x), with the normal distribution function Φ (Hendrycks & Gimpel 2016).

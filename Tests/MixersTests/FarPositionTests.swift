@@ -44,6 +44,29 @@ import Testing
     }
   }
 
+  /// Rows count their own tokens where positions turn keys.
+  @Test func countsGoOn() throws {
+    let subject = try subject(#"{"num_heads": 2, "key_dim": 6}"#, "retnet")
+    for position in Self.far {
+      var random = TestRandom("far counts")
+      var near = try subject.start(0, &random)
+      near.position = 1
+      let piece = try subject.piece(50, &random)
+      var there = near
+      there["tokens"] = try Tensor([Int64](repeating: Int64(position), count: 3), shape: [3])
+      for cut in [1, 25, 50] {
+        try expectClose(
+          streamed(subject, piece, from: there, cut: cut), streamed(subject, piece, from: near, cut: cut),
+          Tolerance(ratio: 1e-4, floor: 1e-5), "retnet at \(position), cut \(cut)")
+      }
+    }
+    var damaged = try subject.mixer.initialState(batch: 3)
+    damaged["tokens"] = try Tensor([Int64(-1), 0, .max], shape: [3])
+    var random = TestRandom("damaged counts")
+    let piece = try subject.piece(2, &random)
+    #expect(throws: TensorError.self) { try subject.mixer(piece, state: &damaged) }
+  }
+
   @Test func sinksAndDocumentsGoOn() throws {
     for json in [
       #"{"num_attention_heads": 2, "sliding_window": 9, "sinks": 2}"#,

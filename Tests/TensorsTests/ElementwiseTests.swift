@@ -125,6 +125,15 @@ import Testing
     Function(name: "sign", code: FM_SIGN) { $0 > 0 ? 1 : $0 < 0 ? -1 : 0 },
     Function(name: "erf", code: FM_ERF, range: -5...5) { erf($0) },
     Function(
+      name: "siluSlope", code: FM_SILU_SLOPE, range: -60...60,
+      expected: { x in
+        if abs(x) > 700 { return x > 0 ? 1 : 0 }
+        let s = 1 / (1 + exp(-x))
+        return s + x * s * (1 - s)
+      }, size: { _ in 1 }),
+    Function(name: "eluPlusOne", code: FM_ELU_PLUS_ONE, range: -60...60) { $0 > 0 ? $0 + 1 : exp($0) },
+    Function(name: "eluPlusOneSlope", code: FM_ELU_PLUS_ONE_SLOPE, range: -60...60) { $0 > 0 ? 1 : exp($0) },
+    Function(
       name: "geluSlope", code: FM_GELU_SLOPE, range: -6...6,
       expected: { x in
         if abs(x) > 40 { return x > 0 ? 1 : 0 }

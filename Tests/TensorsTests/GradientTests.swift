@@ -34,6 +34,7 @@ import Testing
     let anywhere: [(String, Function)] = [
       ("exp", { try $0.exp() }), ("squared", { try $0.squared() }), ("sigmoid", { try $0.sigmoid() }),
       ("logSigmoid", { try $0.logSigmoid() }), ("tanh", { try $0.tanh() }), ("silu", { try $0.silu() }),
+      ("eluPlusOne", { try $0.eluPlusOne() }),
       ("gelu", { try $0.gelu() }),
       ("softplus", { try $0.softplus() }), ("sine", { try $0.sine() }), ("cosine", { try $0.cosine() }),
       ("softmax", { try $0.softmax() }), ("logSoftmax", { try $0.logSoftmax() }),

@@ -10,6 +10,8 @@ typedef enum {
   FM_SIGMOID, FM_LOG_SIGMOID, FM_TANH, FM_SILU, FM_SOFTPLUS, FM_RELU, FM_GELU, FM_GELU_TANH, FM_SINE, FM_COSINE, FM_SIGN,
   FM_ERF,
   FM_GELU_SLOPE,  // the derivative of FM_GELU
+  FM_SILU_SLOPE,
+  FM_ELU_PLUS_ONE, FM_ELU_PLUS_ONE_SLOPE,  // x + 1 above zero, e^x below
 } fm_unary;
 
 typedef enum {

@@ -17,10 +17,8 @@ public struct FeatureMap: Sendable {
     FeatureMap(name: "silu", isPositive: false) { try $0.silu() }, identity,
   ]
 
-  /// x + 1 above zero and e^x below (Katharopoulos et al. 2020), which relu can say without branches.
-  public static let eluPlusOne = FeatureMap(name: "elu_plus_one", isPositive: true) {
-    try $0.relu() + (-((-$0).relu())).exp()
-  }
+  /// x + 1 above zero and e^x below (Katharopoulos et al. 2020).
+  public static let eluPlusOne = FeatureMap(name: "elu_plus_one", isPositive: true) { try $0.eluPlusOne() }
 
   public static let identity = FeatureMap(name: "identity", isPositive: false) { $0 }
 

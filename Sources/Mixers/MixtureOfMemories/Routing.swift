@@ -22,11 +22,17 @@ struct Routing {
   static func choices(_ scores: Tensor, top: Int) throws -> Tensor {
     let memories = scores.shape[2]
     let values = try scores.detached.floats()
-    var choices: [Int32] = []
-    for token in 0..<scores.shape[0] * scores.shape[1] {
-      let own = values[token * memories..<(token + 1) * memories]
-      let order = own.indices.sorted { own[$0] > own[$1] || own[$0] == own[$1] && $0 < $1 }
-      choices += order.prefix(top).map { Int32($0 - token * memories) }
+    let tokens = scores.shape[0] * scores.shape[1]
+    var choices = [Int32](repeating: 0, count: tokens * top)
+    for token in 0..<tokens {
+      for slot in token * top..<(token + 1) * top {
+        var best: Int?
+        for memory in 0..<memories where !choices[token * top..<slot].contains(Int32(memory)) {
+          if let found = best, !(values[token * memories + memory] > values[token * memories + found]) { continue }
+          best = memory
+        }
+        choices[slot] = Int32(best ?? 0)
+      }
     }
     return try Tensor(choices, shape: [scores.shape[0], scores.shape[1], top])
   }
