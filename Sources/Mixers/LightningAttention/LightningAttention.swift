@@ -34,7 +34,7 @@ public struct LightningAttention: MatrixMixer {
     source: "Qin et al. 2023; Qin et al. 2024")
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
   public static let examples = [
-    #"{"num_heads": 3}"#,
+    #"{"num_heads": 2}"#,
     #"{"num_heads": 2, "key_dim": 5, "decay_scale": 0.25}"#,
   ]
 

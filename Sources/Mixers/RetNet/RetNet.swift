@@ -36,7 +36,7 @@ public struct RetNet: MatrixMixer {
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
   public static let examples = [
     #"{"num_heads": 2, "key_dim": 6}"#,
-    #"{"num_heads": 3, "key_dim": 8, "expand_v": 1}"#,
+    #"{"num_heads": 1, "key_dim": 8, "expand_v": 1}"#,
   ]
 
   public var projections: MemoryProjections
