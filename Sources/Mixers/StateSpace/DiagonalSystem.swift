@@ -18,6 +18,7 @@ public struct DiagonalSystem: Module {
   public var skip: Tensor
   public let modes: Int
   public let discretisation: Discretisation
+  private let remembered = Remembered<(decay: Tensor, readout: Tensor)>()
 
   init(
     channels: Int, modes: Int, start: Start, discretisation: Discretisation, steps: StepRange,
@@ -50,11 +51,14 @@ public struct DiagonalSystem: Module {
 
   /// ā and 2 C b̄, (2, modes, channels) each.
   func discretised() throws -> (decay: Tensor, readout: Tensor) {
-    let shape = [channels, modes]
-    let eigenvalues = ComplexTensor(real: try -logReal.exp().reshaped(shape), imaginary: try imaginary.reshaped(shape))
-    let (decay, gain) = try discretisation(eigenvalues, step: logStep.exp().expanded(at: 1))
-    let weights = try gain * ComplexTensor(pairs: readout) * 2
-    return (try decay.transposed(0, 1).planes(), try weights.transposed(0, 1).planes())
+    try remembered([logStep, logReal, imaginary, readout]) {
+      let shape = [channels, modes]
+      let eigenvalues = ComplexTensor(
+        real: try -logReal.exp().reshaped(shape), imaginary: try imaginary.reshaped(shape))
+      let (decay, gain) = try discretisation(eigenvalues, step: logStep.exp().expanded(at: 1))
+      let weights = try gain * ComplexTensor(pairs: readout) * 2
+      return (try decay.transposed(0, 1).planes(), try weights.transposed(0, 1).planes())
+    }
   }
 
   /// Half of `state_size`, which must be even: of each conjugate pair one is kept.

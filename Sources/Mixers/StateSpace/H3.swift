@@ -54,6 +54,7 @@ public struct H3: RegisteredMixer, MergingMixer {
   public var system: DiagonalSystem
   public var output: Linear
   public let headWidth: Int
+  private let remembered = Remembered<Spread>()
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
     headWidth = options.headWidth ?? 1
@@ -125,13 +126,21 @@ public struct H3: RegisteredMixer, MergingMixer {
   }
 
   /// ā, 2 C b̄ and D for every product of a head.
-  private func spread() throws -> (decay: Tensor, readout: Tensor, skip: Tensor) {
+  private struct Spread: Sendable {
+    var decay: Tensor
+    var readout: Tensor
+    var skip: Tensor
+  }
+
+  private func spread() throws -> Spread {
     let (decay, readout) = try system.discretised()
     let square = headWidth * headWidth
     func spread(_ x: Tensor) throws -> Tensor {
       try x.expanded(at: -1).broadcast(to: x.shape + [square]).reshaped(Array(x.shape.dropLast()) + [products])
     }
-    return (try spread(decay), try spread(readout), try spread(system.skip))
+    return try remembered([decay, readout, system.skip]) {
+      Spread(decay: try spread(decay), readout: try spread(readout), skip: try spread(system.skip))
+    }
   }
 
   /// Shift, products and diagonal system; returns their outputs (batch, length, products) and both states.
@@ -140,10 +149,10 @@ public struct H3: RegisteredMixer, MergingMixer {
   ) {
     let shifted = try shift(keys, tail: tail, resets: layout.resets, valid: layout.valid)
     let outer = try perHead(shifted.output, column: true) * perHead(values, column: false)
-    let (decay, readout, skip) = try spread()
+    let spread = try spread()
     let mixed = try diagonalScan(
-      outer.reshaped([values.shape[0], values.shape[1], products]), decay: decay, readout: readout, skip: skip,
-      state: state, resets: layout.resets, valid: layout.valid)
+      outer.reshaped([values.shape[0], values.shape[1], products]), decay: spread.decay, readout: spread.readout,
+      skip: spread.skip, state: state, resets: layout.resets, valid: layout.valid)
     return (mixed.output, shifted.tail, mixed.state)
   }
 }

@@ -51,6 +51,7 @@ public struct S4: RegisteredMixer, MergingMixer {
   public var skip: Tensor
   public var output: Linear
   public let modes: Int
+  private let remembered = Remembered<LowRankSystem>()
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
     let modes = try DiagonalSystem.modes(options.stateSize, mixer: Self.name)
@@ -99,6 +100,10 @@ public struct S4: RegisteredMixer, MergingMixer {
 
   /// The discretised system of every channel.
   package func system() throws -> LowRankSystem {
+    try remembered([logStep, logReal, imaginary, lowRank, input, readout, skip], make: discretised)
+  }
+
+  private func discretised() throws -> LowRankSystem {
     func complex(_ flat: Tensor) throws -> ComplexTensor {
       try ComplexTensor(pairs: flat.reshaped([width, modes, 2])).transposed(0, 1)
     }

@@ -51,6 +51,7 @@ public struct S5: RegisteredMixer, DiagonalStateSpace {
   public var skip: Tensor
   public var gate: Linear
   public let discretisation: Discretisation
+  private let remembered = Remembered<System>()
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
     let modes = try DiagonalSystem.modes(options.stateSize, mixer: Self.name)
@@ -117,16 +118,23 @@ public struct S5: RegisteredMixer, DiagonalStateSpace {
   }
 
   /// ā (2, 1, modes), and the matrices of b̄ ⊙ B (2 · modes, width) and of 2 Re(C x) (width, 2 · modes) over real planes.
-  private func system() throws -> (decay: Tensor, input: Tensor, readout: Tensor) {
-    let eigenvalues = ComplexTensor(real: real, imaginary: imaginary)
-    let (decay, gain) = try discretisation(eigenvalues, step: logStep.exp())
-    let column = ComplexTensor(real: try gain.real.expanded(at: 1), imaginary: try gain.imaginary.expanded(at: 1))
-    let b = try column * ComplexTensor(pairs: input)
-    let c = try ComplexTensor(pairs: readout) * 2
-    return (
-      try decay.planes().expanded(at: 1), try Tensor.concatenated([b.real, b.imaginary], axis: 0),
-      try Tensor.concatenated([c.real, -c.imaginary], axis: 1)
-    )
+  private struct System: Sendable {
+    var decay: Tensor
+    var input: Tensor
+    var readout: Tensor
+  }
+
+  private func system() throws -> System {
+    try remembered([real, imaginary, logStep, input, readout]) {
+      let eigenvalues = ComplexTensor(real: real, imaginary: imaginary)
+      let (decay, gain) = try discretisation(eigenvalues, step: logStep.exp())
+      let column = ComplexTensor(real: try gain.real.expanded(at: 1), imaginary: try gain.imaginary.expanded(at: 1))
+      let b = try column * ComplexTensor(pairs: input)
+      let c = try ComplexTensor(pairs: readout) * 2
+      return System(
+        decay: try decay.planes().expanded(at: 1), input: try Tensor.concatenated([b.real, b.imaginary], axis: 0),
+        readout: try Tensor.concatenated([c.real, -c.imaginary], axis: 1))
+    }
   }
 
   func decay() throws -> Tensor { try system().decay }
@@ -134,11 +142,11 @@ public struct S5: RegisteredMixer, DiagonalStateSpace {
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
     try piece.requireSequence(Self.name)
     let position = try state.position(after: piece.length)
-    let (decay, b, c) = try system()
-    let driven = try linear(piece.values, weight: b).reshaped([piece.batch, piece.length, 2, modes])
+    let system = try system()
+    let driven = try linear(piece.values, weight: system.input).reshaped([piece.batch, piece.length, 2, modes])
     let (modesOverTime, final) = try complexScan(
-      driven, decay: decay, state: state.tensor("state"), resets: piece.layout.resets, valid: piece.layout.valid)
-    let read = try linear(modesOverTime.reshaped([piece.batch, piece.length, 2 * modes]), weight: c)
+      driven, decay: system.decay, state: state.tensor("state"), resets: piece.layout.resets, valid: piece.layout.valid)
+    let read = try linear(modesOverTime.reshaped([piece.batch, piece.length, 2 * modes]), weight: system.readout)
     let g = try (read + piece.values * skip.cast(to: piece.values.dtype)).gelu()
     let y = try g * gate(g).sigmoid()
     state["state"] = final
