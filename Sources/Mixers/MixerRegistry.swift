@@ -44,6 +44,7 @@ public struct MixerRegistry: Sendable {
     .adding(S4D.self)
     .adding(S5.self)
     .adding(H3.self)
+    .adding(Mamba.self)
 
   public private(set) var entries: [Entry] = []
 

@@ -25,5 +25,6 @@
 #include "fermata_running_average.h"
 #include "fermata_diagonal_scan.h"
 #include "fermata_low_rank_scan.h"
+#include "fermata_selective_scan.h"
 #include "fermata_short_convolution.h"
 #endif
