@@ -18,12 +18,12 @@ protocol ConvolvedRecurrence: MergingMixer {
   static var name: String { get }
   var convolution: ShortConvolution { get }
 
-  /// What the convolution is given for a piece: (batch, length, channels).
-  func convolutionInputs(_ piece: Piece) throws -> Tensor
+  /// What the recurrence needs of a piece's tokens: (batch, length, features), the convolution's inputs first.
+  func stretchInputs(_ piece: Piece) throws -> Tensor
   /// The stretch of no tokens.
   func emptyStretch(batch: Int) throws -> RecurrentStretch
-  /// The stretch with tokens (batch, tokens, channels), inputs of the convolution, added to its end; `history`
-  /// (batch, K − 1, channels) is what stood before them.
+  /// The stretch with tokens (batch, tokens, features) added to its end; `history` (batch, K − 1, channels) f32 is what the
+  /// convolution was given before them.
   func appending(_ tokens: Tensor, after history: Tensor, to stretch: RecurrentStretch) throws -> RecurrentStretch
   /// The factor that a stretch's decay multiplies states with.
   func factor(ofDecay decay: Tensor) throws -> Tensor
@@ -38,12 +38,12 @@ extension ConvolvedRecurrence {
       piece.layout.resets == nil && piece.layout.valid == nil, "summarise",
       expected: "a stretch without document starts and padding", got: "resets or valid",
       advice: "summarise each document's valid tokens by themselves")
-    let inputs = try convolutionInputs(piece)
+    let inputs = try stretchInputs(piece)
     let held = min(halo, piece.length)
     let head = try inputs.slice(0..<held, axis: 1)
     var stretch = try emptyStretch(batch: piece.batch)
     if piece.length > halo {
-      stretch = try appending(inputs.slice(halo..<piece.length, axis: 1), after: head.cast(to: .float32), to: stretch)
+      stretch = try appending(inputs.slice(halo..<piece.length, axis: 1), after: history(head), to: stretch)
     }
     return summary(
       piece.length, stretch, head: head, tail: try inputs.slice(piece.length - held..<piece.length, axis: 1))
@@ -54,8 +54,8 @@ extension ConvolvedRecurrence {
     let between = try Tensor.concatenated([left.tensor("tail"), right.tensor("head")], axis: 1)
     var stretch = try self.stretch(left)
     if between.shape[1] > halo {
-      let history = try between.slice(0..<halo, axis: 1).cast(to: .float32)
-      stretch = try appending(between.slice(halo..<between.shape[1], axis: 1), after: history, to: stretch)
+      let (before, tokens) = (try between.slice(0..<halo, axis: 1), halo..<between.shape[1])
+      stretch = try appending(between.slice(tokens, axis: 1), after: history(before), to: stretch)
     }
     stretch = try joined(stretch, self.stretch(right))
     let head = try Tensor.concatenated([left.tensor("head"), right.tensor("head")], axis: 1)
@@ -71,11 +71,16 @@ extension ConvolvedRecurrence {
     var stretch = try emptyStretch(batch: history.shape[0])
     stretch.increment = try state.tensor("state")
     stretch = try appending(summary.tensor("head"), after: history, to: stretch)
-    let inputs = try Tensor.concatenated([history, summary.tensor("tail").cast(to: .float32)], axis: 1)
+    let inputs = try Tensor.concatenated([history, self.history(summary.tensor("tail"))], axis: 1)
     let next = try joined(stretch, self.stretch(summary)).increment
     state["convolution"] = try inputs.slice(inputs.shape[1] - halo..<inputs.shape[1], axis: 1).contiguous()
     state["state"] = next
     state.position = position
+  }
+
+  /// What the convolution was given, of tokens (batch, tokens, features).
+  private func history(_ tokens: Tensor) throws -> Tensor {
+    try tokens.slice(0..<convolution.channels, axis: 2).cast(to: .float32)
   }
 
   private func joined(_ left: RecurrentStretch, _ right: RecurrentStretch) throws -> RecurrentStretch {

@@ -45,6 +45,7 @@ public struct MixerRegistry: Sendable {
     .adding(S5.self)
     .adding(H3.self)
     .adding(Mamba.self)
+    .adding(Mamba2.self)
 
   public private(set) var entries: [Entry] = []
 

@@ -148,7 +148,7 @@ public struct Mamba: RegisteredMixer, ConvolvedRecurrence {
 
   // MARK: Merge law
 
-  func convolutionInputs(_ piece: Piece) throws -> Tensor {
+  func stretchInputs(_ piece: Piece) throws -> Tensor {
     try input(piece.values).split(sizes: [channels, channels], axis: 2)[0]
   }
 
