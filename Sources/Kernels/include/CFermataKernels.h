@@ -26,5 +26,6 @@
 #include "fermata_diagonal_scan.h"
 #include "fermata_low_rank_scan.h"
 #include "fermata_selective_scan.h"
+#include "fermata_gated_norm.h"
 #include "fermata_short_convolution.h"
 #endif

@@ -185,7 +185,8 @@ public struct Mamba2: RegisteredMixer, ConvolvedRecurrence {
     let (read, final) = try gatedScan(
       query: tokens.query, key: tokens.key, value: tokens.value, gate: tokens.gate, state: state.tensor("state"),
       resets: layout.resets, scale: 1)
-    let mixed = try norm((read + tokens.skipped).reshaped(projected.gate.shape), gate: projected.gate)
+    let mixed = try norm(
+      read.reshaped(projected.gate.shape), skip: skip, skipped: tokens.x, gate: projected.gate)
     let y = try output(mixed)
     state["convolution"] = tail
     state["state"] = final
@@ -205,8 +206,8 @@ public struct Mamba2: RegisteredMixer, ConvolvedRecurrence {
     var value: Tensor
     /// The logarithm of the decay, f32 (batch, length, heads).
     var gate: Tensor
-    /// D x
-    var skipped: Tensor
+    /// (batch, length, channels)
+    var x: Tensor
   }
 
   /// What the scan reads, from the convolution's outputs; padding has Δ = 0, which neither decays nor adds.
@@ -224,8 +225,7 @@ public struct Mamba2: RegisteredMixer, ConvolvedRecurrence {
     }
     return Tokens(
       query: try headed(parts[2]), key: try headed(parts[1]),
-      value: try x * step.cast(to: x.dtype).expanded(at: 3), gate: try -(step * logDecay.exp()),
-      skipped: try x * skip.cast(to: x.dtype).expanded(at: 1))
+      value: try x * step.cast(to: x.dtype).expanded(at: 3), gate: try -(step * logDecay.exp()), x: parts[0])
   }
 
   /// Δ, f32 (batch, length, heads).
