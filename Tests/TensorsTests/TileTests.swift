@@ -44,11 +44,11 @@ import Testing
           tiles.product(
             Int64(rows), Int64(columns), Int64(depth), a, Int64(aPitch), b, Int64(bPitch), &c, Int64(cPitch),
             adds ? 1 : 0)
-          let expected = (0..<rows).flatMap { m in
-            (0..<columns).map { n in
-              (0..<2 * depth).reduce(adds ? 2.0 : 0) {
-                $0 + Double(left[m * 2 * depth + $1]) * Double(right[$1 * columns + n])
-              }
+          var expected = [Double](repeating: adds ? 2 : 0, count: rows * columns)
+          for m in 0..<rows {
+            for k in 0..<2 * depth {
+              let factor = Double(left[m * 2 * depth + k])
+              for n in 0..<columns { expected[m * columns + n] += factor * Double(right[k * columns + n]) }
             }
           }
           try expectClose(
