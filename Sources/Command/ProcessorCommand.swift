@@ -17,11 +17,14 @@ struct ProcessorCommand: ParsableCommand {
 
   func run() throws {
     try machine.apply()
+    let missing = Processor.allPaths.filter { !Processor.paths.contains($0) && !Processor.testPaths.contains($0) }
     let output = StandardOutput()
     try output.write(
       """
       features  \(Processor.features)
       paths     \(Processor.paths.joined(separator: " "))
+      not here  \(missing.isEmpty ? "none" : missing.joined(separator: " "))
+      for tests \(Processor.testPaths.joined(separator: " "))
       path      \(Processor.path)
       threads   \(Processor.threads) of \(Processor.cores)
 

@@ -28,7 +28,7 @@ struct MachineOptions: ParsableArguments {
   @Option(name: .shortAndLong, help: "Threads; by default one for each processor.")
   var threads: Int?
 
-  @Option(help: "Path through the kernels: portable, avx2, avx512, avx512_bf16; by default the best there is.")
+  @Option(help: "Path through the kernels: portable, avx2, avx512, avx512_bf16, amx; by default the best there is.")
   var path: String?
 
   /// Sets the process up; a flag beats its environment variable.

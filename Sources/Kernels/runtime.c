@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -21,34 +22,52 @@ extern int omp_in_parallel(void);
 extern void omp_set_num_threads(int);
 extern void omp_set_max_active_levels(int);
 
-static const char *const path_names[] = {"portable", "avx2", "avx512", "avx512_bf16"};
+static const char *const path_names[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx", "amx_emulated"};
 
-const char *fm_path_name(int path) { return path >= 0 && path <= FM_AVX512_BF16 ? path_names[path] : NULL; }
+const char *fm_path_name(int path) { return path >= 0 && path <= FM_AMX_EMULATED ? path_names[path] : NULL; }
 
 #if defined(__x86_64__)
 static int has_avx512_bf16(void) {
   unsigned a, b, c, d;
   return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
 }
+
+// Bits of leaf 7: AMX-BF16 and AMX-TILE. Linux gives a process the tiles' 8 KiB of state only when it asks for them.
+static int has_amx(void) {
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & (1u << 22)) || !(d & (1u << 24))) return 0;
+  enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
 #endif
 
-int fm_best_path(void) {
+static int best_path = FM_PORTABLE;
+static void find_best_path(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return FM_PORTABLE;
+  if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return;
+  best_path = FM_AVX2;
   if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))) return FM_AVX2;
-  return has_avx512_bf16() ? FM_AVX512_BF16 : FM_AVX512;
-#else
-  return FM_PORTABLE;
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))) return;
+  best_path = FM_AVX512;
+  if (!has_avx512_bf16()) return;
+  best_path = has_amx() ? FM_AMX : FM_AVX512_BF16;
 #endif
 }
+
+int fm_best_path(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, find_best_path);
+  return best_path;
+}
+
+int fm_has_path(int path) { return path >= 0 && (path <= fm_best_path() || path == FM_AMX_EMULATED); }
 
 static atomic_int chosen_path = -1;
 static _Thread_local int own_path = -1, own_threads = 0;
 
 void fm_override(int path, int threads) {
-  own_path = path > fm_best_path() ? -1 : path;
+  own_path = fm_has_path(path) ? path : -1;
   own_threads = threads;
 }
 
@@ -58,14 +77,20 @@ int fm_path(void) {
   if (path >= 0) return path;
   path = fm_best_path();
   const char *wanted = getenv("FERMATA_PATH");
-  for (int i = 0; wanted && i <= path; i++)
-    if (strcmp(wanted, path_names[i]) == 0) { path = i; break; }
+  for (int i = 0; wanted && i <= FM_AMX_EMULATED; i++)
+    if (fm_has_path(i) && strcmp(wanted, path_names[i]) == 0) path = i;
   atomic_store_explicit(&chosen_path, path, memory_order_relaxed);
   return path;
 }
 
+int fm_variant(void) {
+  int path = fm_path();
+  if (path < FM_AMX) return path;
+  return fm_best_path() >= FM_AVX512_BF16 ? FM_AVX512_BF16 : FM_PORTABLE;
+}
+
 int fm_set_path(int path) {
-  if (path < 0 || path > fm_best_path()) return -1;
+  if (!fm_has_path(path)) return -1;
   atomic_store_explicit(&chosen_path, path, memory_order_relaxed);
   return 0;
 }

@@ -32,9 +32,14 @@ public func crossEntropy(
     try require(
       highest < vocabulary, "crossEntropy", expected: "targets below the vocabulary's \(vocabulary)", got: "\(highest)")
   }
+  let blockRows = max(1, min(rows, blockBytes / (4 * vocabulary)))
+  // A table that is larger than a block of logits is not packed: memory would follow the vocabulary again.
+  let isSmall = weight.shape[1] <= blockRows
   var head = FusedHead(
-    hidden: try hidden.detached.contiguous(), weight: try weight.detached.cast(to: hidden.dtype).contiguous(),
-    targets: try targets.contiguous(), rowWeights: try rowWeights?.detached.contiguous(), scale: scale,
+    hidden: try hidden.detached.contiguous(),
+    weight: try ProductWeight(weight, rows: isSmall ? blockRows : 0, dtype: hidden.dtype),
+    blockRows: blockRows, targets: try targets.contiguous(), rowWeights: try rowWeights?.detached.contiguous(),
+    scale: scale,
     losses: try Tensor(uninitialized: [rows]))
   if hidden.isTracked { head.dhidden = try Tensor.zeros(hidden.shape, hidden.dtype) }
   if weight.isTracked { head.dweight = try Tensor.zeros(weight.shape) }
@@ -58,7 +63,8 @@ private let blockBytes = 8 << 20
 
 private struct FusedHead {
   let hidden: Tensor
-  let weight: Tensor
+  let weight: ProductWeight
+  let blockRows: Int
   let targets: Tensor
   let rowWeights: Tensor?
   let scale: Float
@@ -67,8 +73,7 @@ private struct FusedHead {
   var dweight: Tensor?
 
   mutating func run() throws {
-    let (rows, vocabulary) = (hidden.shape[0], weight.shape[0])
-    let blockRows = max(1, min(rows, blockBytes / (4 * vocabulary)))
+    let rows = hidden.shape[0]
     for start in stride(from: 0, to: rows, by: blockRows) { try block(start..<min(start + blockRows, rows)) }
   }
 
@@ -76,8 +81,7 @@ private struct FusedHead {
     // A scale of zero, which the kernel takes for "no gradient", leaves the gradients at zero.
     let wantsGradient = (dhidden != nil || dweight != nil) && scale != 0
     let part = try hidden.slice(range, axis: 0)
-    let logits = try product(part, weight.transposed(0, 1), output: .float32)
-    let vocabulary = weight.shape[0]
+    let logits = try weight.forward(part, output: .float32)
     var gradient = logits
     let rounds = wantsGradient && hidden.dtype == .bfloat16
     if rounds { gradient = try Tensor(uninitialized: logits.shape, .bfloat16) }
@@ -85,12 +89,12 @@ private struct FusedHead {
       logits.floatPointer, targets.intPointer + range.lowerBound,
       rowWeights.map { UnsafePointer($0.floatPointer + range.lowerBound) },
       wantsGradient ? scale : 0, losses.floatPointer + range.lowerBound,
-      rounds ? gradient.pointer.assumingMemoryBound(to: UInt16.self) : nil, Int64(range.count), Int64(vocabulary))
+      rounds ? gradient.pointer.assumingMemoryBound(to: UInt16.self) : nil, Int64(range.count), Int64(logits.shape[1]))
     Work.add(flops: 5 * logits.count, bytes: 3 * logits.byteCount)
     guard wantsGradient else { return }
     if let dhidden {
       let slice = try dhidden.slice(range, axis: 0)
-      try slice.assign(product(gradient, weight, output: hidden.dtype))
+      try slice.assign(weight.backward(gradient, output: hidden.dtype))
     }
     if let dweight { try dweight.accumulateProduct(gradient.transposed(0, 1), part) }
   }

@@ -38,14 +38,14 @@ public func linear(_ x: Tensor, weight: Tensor, bias: Tensor? = nil) throws -> T
     got: "\(bias?.shape ?? [])")
   let (outputs, inputs) = (weight.shape[0], weight.shape[1])
   let rows = try x.detached.contiguous().reshaped([-1, inputs])
-  let matrix = try weight.detached.cast(to: x.dtype)
+  let matrix = try ProductWeight(weight, rows: rows.shape[0], dtype: x.dtype)
   let shape = Array(x.shape.dropLast()) + [outputs]
-  let result = try product(rows, matrix.transposed(0, 1), output: x.dtype).reshaped(shape)
+  let result = try matrix.forward(rows, output: x.dtype).reshaped(shape)
   let (xShape, weightType, wantsX, wantsWeight) = (x.shape, weight.dtype, x.isTracked, weight.isTracked)
   let y = Tensor.record("linear", [x, weight], output: result) { gradient in
     let dy = try gradient.contiguous().reshaped([-1, outputs])
     return [
-      wantsX ? try product(dy, matrix, output: rows.dtype).reshaped(xShape) : nil,
+      wantsX ? try matrix.backward(dy, output: rows.dtype).reshaped(xShape) : nil,
       wantsWeight ? try product(dy.transposed(0, 1), rows, output: .float32).cast(to: weightType) : nil,
     ]
   }

@@ -66,6 +66,9 @@ extension Module {
     return copy
   }
 
+  /// Gives back the copies that products of many rows made of the weights (`ProductWeight`); they come back when needed.
+  package func dropPackedWeights() throws { for (_, value) in try parameters() { value.dropPackedCopies() } }
+
   /// Number of parameters.
   public func parameterCount() throws -> Int { try parameters().reduce(0) { $0 + $1.value.count } }
 }

@@ -207,6 +207,9 @@ package final class Storage: @unchecked Sendable {
     start > 0 && filled.compareExchange(expected: start, desired: end, ordering: .acquiringAndReleasing).exchanged
   }
 
+  /// Copies of these elements in orders that make products faster. They go when the elements change, or with this storage.
+  package let packed = PackedCopies()
+
   deinit {
     if owner == nil { Memory.release(pointer, blockSize) }
   }

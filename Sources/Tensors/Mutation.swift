@@ -16,6 +16,7 @@ extension Tensor {
     let (offset, shape, strides, dtype, contiguous) = (self.offset, self.shape, self.strides, self.dtype, isContiguous)
     self = Tensor.empty
     if isKnownUniquelyReferenced(&held), !held.isBorrowed, contiguous {
+      held.packed.drop()
       self = Tensor(storage: held, offset: offset, shape: shape, strides: strides, dtype: dtype)
     } else {
       self = try Tensor(storage: held, offset: offset, shape: shape, strides: strides, dtype: dtype).copied(to: dtype)

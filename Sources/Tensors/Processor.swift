@@ -6,8 +6,14 @@ import Foundation
 /// Both belong to the whole process; set them before the work begins. The environment variables `FERMATA_PATH` and
 /// `FERMATA_THREADS` set them too; `useEnvironment` says whether they make sense.
 public enum Processor {
+  /// Names of all paths there are, poorest first. The last emulates what a processor may lack: tests take it, nobody else.
+  public static var allPaths: [String] {
+    (Int32(0)...).lazy.map { fm_path_name($0) }.prefix { $0 != nil }.compactMap { $0.map { String(cString: $0) } }
+  }
   /// Names of the paths that this processor has, poorest first.
-  public static var paths: [String] { (0...fm_best_path()).compactMap { fm_path_name($0).map { String(cString: $0) } } }
+  public static var paths: [String] { Array(allPaths.prefix(Int(fm_best_path()) + 1)) }
+  /// Names of the paths for tests, which every processor has.
+  public static var testPaths: [String] { Array(allPaths.suffix(1)) }
   /// The path in use.
   public static var path: String { fm_path_name(fm_path()).map { String(cString: $0) } ?? "portable" }
   /// Features that matter here, for tables of measurements.
@@ -21,11 +27,10 @@ public enum Processor {
   /// - Parameter source: what asked for it, for the message.
   /// - Throws: `TensorError` when there is none of that name or the processor lacks it.
   public static func use(path name: String, saidBy source: String = "path") throws {
-    if let index = paths.firstIndex(of: name), fm_set_path(Int32(index)) == 0 { return }
-    let all = (0...).lazy.map { fm_path_name($0) }.prefix { $0 != nil }.compactMap { $0.map { String(cString: $0) } }
+    if let index = allPaths.firstIndex(of: name), fm_set_path(Int32(index)) == 0 { return }
     throw TensorError(
       source, expected: "one of \(paths.joined(separator: ", "))",
-      got: "'\(name)'" + (all.contains(name) ? ", which this processor lacks" : ""))
+      got: "'\(name)'" + (allPaths.contains(name) ? ", which this processor lacks" : ""))
   }
 
   /// Uses so many threads from now on.

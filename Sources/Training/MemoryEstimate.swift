@@ -29,16 +29,15 @@ public struct MemoryEstimate: Sendable {
       let state = model.stateBytes(batch: options.batch, length: options.length * pieces)
       held += Int(min(Double(kept) * Double(state), 1e18))
     }
+    // Two sizes, both with rows enough for products to pack their weights as the run's will. Where rows are short, batches
+    // differ instead of lengths.
     let short = min(64, options.length)
-    guard options.length > short else {
-      activations = held + Int(min(Double(try Self.peak(model, options, length: short)) * Double(options.batch), 1e18))
-      return
-    }
-    let (small, large) = (
-      try Self.peak(model, options, length: short), try Self.peak(model, options, length: 2 * short)
-    )
-    let perToken = max(0, Double(large - small) / Double(short))
-    let fixed = max(0, Double(small) - perToken * Double(short))
+    let rows = (ProductWeight.fewestRows + short - 1) / short
+    let isLong = options.length > short
+    let small = try Self.peak(model, options, batch: rows, length: short)
+    let large = try Self.peak(model, options, batch: isLong ? rows : 2 * rows, length: isLong ? 2 * short : short)
+    let perToken = max(0, Double(large - small) / Double(rows * short))
+    let fixed = max(0, Double(small) - perToken * Double(rows * short))
     activations = Int(min(fixed + perToken * Double(options.batch * options.length), 1e18)) + held
   }
 
@@ -51,14 +50,15 @@ public struct MemoryEstimate: Sendable {
     }
   }
 
-  /// Peak bytes above what was alive before, of one forward and backward at batch 1.
-  private static func peak(_ model: LanguageModel, _ options: TrainingOptions, length: Int) throws -> Int {
+  /// Peak bytes above what was alive before, of one forward and backward. Packed weights are among them.
+  private static func peak(_ model: LanguageModel, _ options: TrainingOptions, batch: Int, length: Int) throws -> Int {
     var model = model
     model.computeType = options.computeType
-    let tokens = try Tensor.zeros([1, length], .int32)
-    let piece = TokenPiece(tokens: tokens, targets: tokens, layout: .init(batch: 1, length: length))
+    let tokens = try Tensor.zeros([batch, length], .int32)
+    let piece = TokenPiece(tokens: tokens, targets: tokens, layout: .init(batch: batch, length: length))
+    try model.dropPackedWeights()
     let peak = try Memory.measure {
-      try PiecewiseGradient.truncated(model, piece, state: model.initialState(batch: 1), scale: 1)
+      try PiecewiseGradient.truncated(model, piece, state: model.initialState(batch: batch), scale: 1)
     }.peak
     // Gradients are counted with the parameters.
     return max(0, peak - 4 * (try model.parameterCount()))

@@ -41,7 +41,7 @@ import Testing
 
   /// Causal or not, window, sinks, prefix, positions with gaps, documents with padding, extra visibility: all together and apart.
   @Test(arguments: [DType.float32, .bfloat16]) func everyCombinationOfMasks(_ dtype: DType) throws {
-    try onEveryPath { path in
+    try onEveryPath(emulatesTiles: true) { path in
       var random = TestRandom("masks \(dtype)")
       for bits in 0..<128 {
         func has(_ bit: Int) -> Bool { bits & (1 << bit) != 0 }
@@ -90,7 +90,7 @@ import Testing
       Size(queries: 17, keys: 17, heads: 1, groups: 1, width: 128, valueWidth: 100),
       Size(queries: 130, keys: 257, width: 16, valueWidth: 16),
     ]
-    try onEveryPath { path in
+    try onEveryPath(emulatesTiles: true) { path in
       var random = TestRandom("sizes \(dtype)")
       for size in sizes {
         for mask in [AttentionMask.everything, .causal, AttentionMask(isCausal: true, window: 40, sinks: 2)] {
@@ -107,7 +107,7 @@ import Testing
       Size(batch: 2, queries: 65, keys: 65, heads: 4, groups: 2, width: 33, valueWidth: 20),
       Size(queries: 100, keys: 130, width: 16, valueWidth: 16),
     ]
-    try onEveryPath { path in
+    try onEveryPath(emulatesTiles: true) { path in
       var random = TestRandom("softcap \(dtype)")
       for (size, cap) in zip(sizes + sizes, [0.3, 0.7, 2, 0.5, 30, 50, 5, 20] as [Float]) {
         for mask in [AttentionMask.everything, .causal, AttentionMask(isCausal: true, window: 40)] {
@@ -194,7 +194,7 @@ import Testing
       Size(queries: 1, keys: 700),
     ] {
       let inputs = try size.inputs(dtype, &random)
-      try expectThreadsDoNotMatter("attention \(dtype) \(size)") {
+      try expectThreadsDoNotMatter("attention \(dtype) \(size)", emulatesTiles: true) {
         let (outputs, found) = try outputsAndGradients(inputs) {
           let (output, statistics) = try attentionWithStatistics($0[0], $0[1], $0[2], mask: .causal)
           return [output, statistics]

@@ -83,7 +83,7 @@ struct Golden {
       ("window_sinks", AttentionMask(isCausal: true, window: window, sinks: sinks)), ("documents", documents),
       ("prefix", AttentionMask(isCausal: true, prefix: prefix)), ("cross", .everything),
     ]
-    try onEveryPath { path in
+    try onEveryPath(emulatesTiles: true) { path in
       for (name, mask) in cases {
         let (key, value) =
           name == "cross"

@@ -15,10 +15,13 @@ package func withSteadyProcess<Result>(_ body: () throws -> Result) rethrows -> 
 }
 
 /// Runs the body on every path this processor has, poorest first. Errors name the path. The body must not suspend.
-package func onEveryPath(_ body: (_ path: String) throws -> Void) throws {
+///
+/// `emulatesTiles` adds the path where AMX's tile instructions are emulated, so that kernels that use them (attention does) are
+/// tested on any processor.
+package func onEveryPath(emulatesTiles: Bool = false, _ body: (_ path: String) throws -> Void) throws {
   TestRun.prepare()
   defer { fm_override(-1, 0) }
-  for path in 0...fm_best_path() {
+  for path in Array(0...fm_best_path()) + (emulatesTiles ? [Int32(FM_AMX_EMULATED.rawValue)] : []) {
     fm_override(path, 0)
     guard fm_path() == path, let name = fm_path_name(path) else { throw Mismatch("path \(path) is refused") }
     do {
@@ -30,8 +33,10 @@ package func onEveryPath(_ body: (_ path: String) throws -> Void) throws {
 }
 
 /// Runs the body with one thread and with several, on every path, and demands the same bits.
-package func expectThreadsDoNotMatter(_ label: String = "", _ body: () throws -> [Tensor]) throws {
-  try onEveryPath { _ in
+package func expectThreadsDoNotMatter(
+  _ label: String = "", emulatesTiles: Bool = false, _ body: () throws -> [Tensor]
+) throws {
+  try onEveryPath(emulatesTiles: emulatesTiles) { _ in
     let path = fm_path()
     defer { fm_override(path, 0) }
     fm_override(path, 1)

@@ -1,4 +1,6 @@
 import FermataFiles
+import FermataLayers
+import FermataMixers
 import FermataModels
 import FermataTasks
 import FermataTensors
@@ -169,6 +171,26 @@ import Testing
     }
     let (few, many) = (try estimate(1), try estimate(1 << 24))
     #expect(many - few >= (1 << 24) * 16 * 2 * 9 - (1 << 20))
+  }
+
+  /// Short rows, rows of the estimate's own length and longer ones; weights are packed in all of them. Blocks come in steps of a
+  /// quarter, and states cost each row the same: in a model this small neither is little.
+  @Test(arguments: [(8, 16), (3, 64), (4, 160)]) func theEstimateIsThePeak(_ batch: Int, _ length: Int) throws {
+    let options = Fixture.options {
+      $0.batch = batch; $0.length = length; $0.computeType = .bfloat16
+    }
+    let model = try LanguageModel(Fixture.configuration(), seed: 3)
+    let expected = try MemoryEstimate(model, options: options).activations
+    var running = model
+    running.computeType = .bfloat16
+    try model.dropPackedWeights()
+    let tokens = try Tensor.zeros([batch, length], .int32)
+    let piece = TokenPiece(tokens: tokens, targets: tokens, layout: Layout(batch: batch, length: length))
+    let measured = try Memory.measure {
+      try PiecewiseGradient.truncated(running, piece, state: running.initialState(batch: batch), scale: 1)
+    }.peak
+    let ratio = try Double(expected + 4 * model.parameterCount()) / Double(measured)
+    #expect(ratio > 0.75 && ratio < 1.6, "estimated over measured: \(ratio)")
   }
 
   @Test func theCacheIsWithinTheLimit() throws {

@@ -12,6 +12,7 @@
 #include "fermata_runtime.h"
 #include "fermata_elementwise.h"
 #include "fermata_product.h"
+#include "fermata_tiles.h"
 #include "fermata_norm.h"
 #include "fermata_rotary.h"
 #include "fermata_dropout.h"

@@ -7,18 +7,24 @@
 /// Element types that kernels read and write.
 typedef enum { FM_F32 = 0, FM_BF16 = 1, FM_I32 = 2, FM_I64 = 3, FM_U8 = 4 } fm_type;
 
-/// Processor paths, poorest first. Each contains the ones before it.
+/// Processor paths, poorest first. Each contains the ones before it; the last is for tests.
 typedef enum {
   FM_PORTABLE = 0,     // the compiler's baseline, 4 lanes
   FM_AVX2 = 1,         // AVX2, FMA, F16C: 8 lanes
   FM_AVX512 = 2,       // AVX-512 F, BW, DQ, VL: 16 lanes
   FM_AVX512_BF16 = 3,  // and AVX-512 BF16: dot products of bf16 pairs
+  FM_AMX = 4,          // and AMX: bf16 products of tiles, in attention; the rest is avx512_bf16's
+  FM_AMX_EMULATED = 5, // amx with its tile instructions emulated, on any processor: for tests, slow
 } fm_path_kind;
 
-/// The best path this processor has.
+/// The best path this processor has; never the emulated one.
 int fm_best_path(void);
-/// The path in use: the best one, or what FERMATA_PATH (portable, avx2, avx512, avx512_bf16) or `fm_set_path` asked for.
+/// Whether this processor has a path.
+int fm_has_path(int path);
+/// The path in use: the best one, or what FERMATA_PATH (a path's name) or `fm_set_path` asked for.
 int fm_path(void);
+/// Which of the variants that kernels are compiled for (portable to avx512_bf16) serves the path in use.
+int fm_variant(void);
 /// Forces a path for this process, before kernels run: one that is running may have laid out its scratch memory for another. Returns 0, or -1 when the processor lacks it.
 int fm_set_path(int path);
 /// Forces path and threads for what the calling thread calls from now on, and for nobody else; -1 and 0 undo it. For tests

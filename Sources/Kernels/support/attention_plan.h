@@ -2,6 +2,7 @@
 #ifndef FERMATA_ATTENTION_PLAN_H
 #define FERMATA_ATTENTION_PLAN_H
 #include "fermata_attention.h"
+#include "fermata_tiles.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,8 @@ typedef struct {
   int64_t tiles_per_block, blocks, key_block, ranges;
   at_extent *key_extents, *key_groups, *query_extents, *query_groups;
   int64_t extent_rows, key_group_count, query_group_count;
+  int half;                 // whether bf16 is multiplied in pairs
+  const fm_tiles *tile_unit;  // what multiplies them, where the path has tile instructions
   int few;            // whether queries are so few that keys and values are read where they lie
   const void *zeros;  // a row of them, for padding
   float *scratch, *parts;
@@ -66,7 +69,7 @@ static inline float at_score_scale(const fm_attention_shape *s) {
   return s->softcap > 0 ? s->scale / s->softcap : s->scale * AT_LOG2E;
 }
 
-static at_tile at_tile_at(const at_job *job, int64_t index) {
+static inline at_tile at_tile_at(const at_job *job, int64_t index) {
   at_tile tile;
   tile.head = index / job->query_tiles * job->heads_per_tile;
   tile.heads = at_clamp(job->group - tile.head, 1, job->heads_per_tile);
@@ -75,7 +78,7 @@ static at_tile at_tile_at(const at_job *job, int64_t index) {
   return tile;
 }
 
-static at_extent at_join(at_extent a, at_extent b) {
+static inline at_extent at_join(at_extent a, at_extent b) {
   if (b.low < a.low) a.low = b.low;
   if (b.high > a.high) a.high = b.high;
   if (b.document_low < a.document_low) a.document_low = b.document_low;
@@ -84,7 +87,7 @@ static at_extent at_join(at_extent a, at_extent b) {
 }
 
 /// Without an array, entry i stands at position i + offset; without documents all are document 0.
-static at_extent at_measure(const int32_t *positions, const int32_t *documents, int64_t first, int64_t count, int64_t offset) {
+static inline at_extent at_measure(const int32_t *positions, const int32_t *documents, int64_t first, int64_t count, int64_t offset) {
   at_extent e = {(int32_t)(first + offset), (int32_t)(first + offset + count - 1), 0, 0};
   if (positions) {
     e.low = e.high = positions[first];
@@ -103,21 +106,21 @@ static at_extent at_measure(const int32_t *positions, const int32_t *documents, 
   return e;
 }
 
-static at_extent at_query_extent(const at_job *job, int64_t batch, int64_t first, int64_t count) {
+static inline at_extent at_query_extent(const at_job *job, int64_t batch, int64_t first, int64_t count) {
   const fm_attention_mask *m = &job->shape->mask;
   return at_measure(m->query_positions ? m->query_positions + batch * m->query_position_stride : NULL,
                     m->query_documents ? m->query_documents + batch * m->query_document_stride : NULL, first, count,
                     job->shape->key_length - job->shape->query_length);
 }
 
-static at_extent at_key_extent(const at_job *job, int64_t batch, int64_t first, int64_t count) {
+static inline at_extent at_key_extent(const at_job *job, int64_t batch, int64_t first, int64_t count) {
   const fm_attention_mask *m = &job->shape->mask;
   return at_measure(m->key_positions ? m->key_positions + batch * m->key_position_stride : NULL,
                     m->key_documents ? m->key_documents + batch * m->key_document_stride : NULL, first, count, 0);
 }
 
 /// Whether queries within one extent see none, some or all of the keys within another.
-static at_class at_classify(const at_job *job, const at_extent *q, const at_extent *k) {
+static inline at_class at_classify(const at_job *job, const at_extent *q, const at_extent *k) {
   const fm_attention_mask *m = &job->shape->mask;
   int full = 1;
   if (m->query_documents || m->key_documents) {
@@ -144,7 +147,7 @@ static at_class at_classify(const at_job *job, const at_extent *q, const at_exte
   return full ? AT_FULL : AT_PARTIAL;
 }
 
-static void at_fill_lanes(const at_job *job, int64_t batch, const at_tile *tile, at_lanes *lanes) {
+static inline void at_fill_lanes(const at_job *job, int64_t batch, const at_tile *tile, at_lanes *lanes) {
   const fm_attention_mask *m = &job->shape->mask;
   memset(lanes, 0, sizeof *lanes);
   lanes->count = tile->heads * tile->queries;
@@ -162,10 +165,11 @@ static void at_fill_lanes(const at_job *job, int64_t batch, const at_tile *tile,
 }
 
 /// Sizes, strides of packed tiles, and the extents of all tiles and groups of tiles. Returns 0 when memory could not be had.
-static int at_plan(at_job *job, int pairs_of_bf16) {
+static inline int at_plan(at_job *job) {
   const fm_attention_shape *s = job->shape;
   const fm_attention_mask *m = &s->mask;
-  int half = pairs_of_bf16 && s->type == FM_BF16;
+  job->tile_unit = s->type == FM_BF16 ? fm_tiles_in_use() : NULL;
+  int half = job->half = s->type == FM_BF16 && (job->tile_unit || fm_variant() == FM_AVX512_BF16);
   job->last_sink = m->sinks > 0 ? at_clamp_position(m->sinks - 1) : INT32_MIN;
   job->last_prefix = m->prefix > 0 ? at_clamp_position(m->prefix - 1) : INT32_MIN;
   job->group = s->query_heads / s->key_value_heads;
@@ -208,5 +212,23 @@ static int at_plan(at_job *job, int pairs_of_bf16) {
     }
   }
   return 1;
+}
+
+static inline float *at_allocate(int64_t floats) {
+  void *p = NULL;
+  return posix_memalign(&p, 64, (size_t)(floats > 0 ? floats : 1) * sizeof(float)) ? NULL : p;
+}
+
+/// Zeroed memory for partial results, straight from the system because it can be large.
+static inline int at_map_parts(at_job *job, int64_t count) {
+  job->parts_bytes = count * job->part_size * (int64_t)sizeof(float);
+  job->parts = job->parts_bytes > 0 ? fm_map_memory((size_t)job->parts_bytes) : NULL;
+  return job->parts_bytes <= 0 || job->parts;
+}
+
+static inline void at_free(at_job *job) {
+  free(job->scratch);
+  if (job->parts) fm_unmap_memory(job->parts, (size_t)job->parts_bytes);
+  free(job->key_extents);
 }
 #endif

@@ -12,7 +12,7 @@
 //     #endif
 //
 // FM(name) is the name with the variant's suffix; FM_LANES the floats in a vector; FM_BF16_INSTRUCTIONS is 1
-// where bf16 dot products exist. FM_CALL(name) picks the variant for `fm_path()`.
+// where bf16 dot products exist. FM_CALL(name) picks the variant that serves the path in use.
 #include "fermata_runtime.h"
 
 #define FM_PASTE_(a, b) a##_##b
@@ -63,9 +63,10 @@
 #undef FM_LANES
 #undef FM_BF16_INSTRUCTIONS
 
-#define FM_CALL(name)                                                              \
-  (*(fm_path() == FM_AVX512_BF16 ? name##_avx512_bf16 : fm_path() == FM_AVX512 ? name##_avx512 \
-     : fm_path() == FM_AVX2    ? name##_avx2 : name##_portable))
+#define FM_CALL(name) FM_CALL_OF(fm_variant(), name)
+#define FM_CALL_OF(variant, name)                                                            \
+  (*((variant) == FM_AVX512_BF16 ? name##_avx512_bf16 : (variant) == FM_AVX512 ? name##_avx512 \
+     : (variant) == FM_AVX2      ? name##_avx2 : name##_portable))
 #else
 #define FM_CALL(name) (*name##_portable)
 #endif
