@@ -10,7 +10,11 @@ public enum TokenizerFiles {
     var load: @Sendable (_ path: String) throws -> any Tokenizer
   }
 
-  private static let formats: [Format] = []
+  private static let formats: [Format] = [
+    Format(
+      name: "tokenizer.json", matches: { $0.hasSuffix(".json") || beginsLikeJSON($0) },
+      load: { try TokenizerJSON.load($0) })
+  ]
 
   /// Tokenizers that need no file.
   private static let named: [String: @Sendable () -> any Tokenizer] = [
@@ -18,7 +22,7 @@ public enum TokenizerFiles {
   ]
 
   /// Files that a model folder may hold its tokenizer in, best first.
-  private static let fileNames: [String] = []
+  private static let fileNames = ["tokenizer.json"]
 
   /// Reads a tokenizer.
   /// - Parameter path: a file of a known kind; a model's folder, or that of a training run; or a name: `bytes`, `dna`.
@@ -33,6 +37,11 @@ public enum TokenizerFiles {
       throw TokenizerError(path, "it is no tokenizer of a known kind", advice: "known: \(known)")
     }
     return try format.load(path)
+  }
+
+  private static func beginsLikeJSON(_ path: String) -> Bool {
+    guard let mapping = try? FileMapping(path) else { return false }
+    return mapping.bytes.first { $0 > 0x20 } == UInt8(ascii: "{")
   }
 
   private static func load(folder: String) throws -> any Tokenizer {

@@ -1,0 +1,96 @@
+import FermataFiles
+import Foundation
+import Testing
+
+@testable import FermataTokenizers
+
+/// The file that Scripts/golden/make_tokenizer_goldens.py writes, and the texts that both sides draw.
+struct GoldenTokenizers {
+  struct Case: CustomTestStringConvertible, Sendable {
+    var name: String
+    /// A whole tokenizer.json.
+    var file: JSONValue
+    var digests: [String]
+
+    var testDescription: String { name }
+
+    func load(in folder: TokenizerFolder) throws -> any Tokenizer {
+      try folder.write(Array(file.text().utf8), to: "\(name).json")
+      return try TokenizerFiles.load(folder.file("\(name).json"))
+    }
+  }
+
+  var cases: [Case]
+  var block: Int
+  private var atoms: [[UInt8]]
+  private var seed: UInt64
+
+  static let shared = try? GoldenTokenizers()
+
+  init() throws {
+    let url = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    let path = ProcessInfo.processInfo.environment["FERMATA_TOKENIZER_GOLDENS"] ?? url.path + "/Goldens/tokenizers.json"
+    let value = try StrictJSON.read(path)
+    let models = value["models"]
+    cases = (value["tokenizers"]?.arrayValue ?? []).compactMap { entry in
+      guard let name = entry["name"]?.stringValue, let model = entry["model"]?.stringValue,
+        var file = entry["parts"]?.objectValue
+      else { return nil }
+      file["version"] = "1.0"
+      file["model"] = models?[model]
+      return Case(
+        name: name, file: .object(file), digests: (entry["digests"]?.arrayValue ?? []).compactMap(\.stringValue))
+    }
+    block = value["block"]?.intValue ?? 0
+    seed = UInt64(value["seed"]?.intValue ?? 0)
+    atoms = (value["atoms"]?.arrayValue ?? []).compactMap { $0.stringValue.map { Array($0.utf8) } }
+  }
+
+  /// The first `count` texts.
+  func texts(_ count: Int) -> [[UInt8]] {
+    var state = seed
+    func next() -> UInt64 {
+      state &+= 0x9E37_79B9_7F4A_7C15
+      var value = state
+      value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
+      value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
+      return value ^ value >> 31
+    }
+    return (0..<count).map { _ in
+      (0..<next() % 25).flatMap { _ in atoms[Int(next() % UInt64(atoms.count))] }
+    }
+  }
+}
+
+/// FNV-1a, 64 bits.
+struct Digest {
+  private(set) var value: UInt64 = 0xCBF2_9CE4_8422_2325
+
+  mutating func add(_ bytes: some Sequence<UInt8>) {
+    for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01B3 }
+  }
+
+  mutating func add(_ ids: [Int]) {
+    for id in ids + [0xFFFF_FFFF] { for shift in [0, 8, 16, 24] { add([UInt8(truncatingIfNeeded: id >> shift)]) } }
+  }
+
+  var text: String {
+    let digits = String(value, radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits
+  }
+}
+
+/// A folder of its own for a test, deleted with the object.
+final class TokenizerFolder: Sendable {
+  let path = NSTemporaryDirectory() + "/fermata-tokenizers-\(UUID().uuidString)"
+
+  init() throws { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  func file(_ name: String) -> String { path + "/" + name }
+
+  func write(_ bytes: some Sequence<UInt8>, to name: String) throws {
+    try Data(bytes).write(to: URL(fileURLWithPath: file(name)))
+  }
+}
