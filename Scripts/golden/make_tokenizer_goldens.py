@@ -21,7 +21,7 @@ import sentencepiece
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Regex
 
-SEED, TEXTS, BLOCK = 2026, 10_000, 250
+SEED, TEXTS, BLOCK = 2026, 10_000, 500
 MASK = (1 << 64) - 1
 
 ATOMS = (
@@ -195,6 +195,45 @@ def field(message, wanted):
     raise ValueError("no such field")
 
 
+class Pieces:
+    """A SentencePiece model with the interface of `tokenizers`."""
+
+    class Encoding:
+        def __init__(self, ids):
+            self.ids = ids
+
+    def __init__(self, model):
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def encode(self, text, add_special_tokens):
+        return Pieces.Encoding(self.processor.encode(text, add_bos=add_special_tokens))
+
+    def decode(self, ids, skip_special_tokens):
+        return self.processor.decode(ids)
+
+
+def sentence_pieces(lines):
+    """(name, the bytes of a .model)"""
+    kinds = {
+        "unigram": {"model_type": "unigram", "user_defined_symbols": ["the", "<extra>", "ing"]},
+        "bpe": {"model_type": "bpe", "user_defined_symbols": ["the", "<extra>"], "byte_fallback": True},
+        "unigram_spaces": {"model_type": "unigram", "remove_extra_whitespaces": False, "byte_fallback": True},
+        "unigram_suffix": {"model_type": "unigram", "treat_whitespace_as_suffix": True},
+        "bpe_spaces": {"model_type": "bpe", "remove_extra_whitespaces": False, "add_dummy_prefix": False,
+                       "allow_whitespace_only_pieces": True},
+    }
+    for name, options in kinds.items():
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder) / "text"
+            text.write_text("\n".join(line.replace("\0", "") for line in lines))
+            rules = Path(folder) / "rules.tsv"
+            rules.write_text("FB01\t66 69\n65 301\tE9\n2460\t31\n9\t20\n3000\t20\n2026\t2E 2E 2E\n200D\t\n")
+            sentencepiece.SentencePieceTrainer.train(
+                input=str(text), model_prefix=f"{folder}/m", vocab_size=500, character_coverage=0.98,
+                hard_vocab_limit=False, normalization_rule_tsv=str(rules), minloglevel=2, **options)
+            yield name, (Path(folder) / "m.model").read_bytes()
+
+
 # MARK: Tokenizers
 
 
@@ -345,9 +384,15 @@ def variants(charsmap):
         {"type": "Strip", "content": " ", "start": 1, "stop": 0}])}
 
 
+def compact(value):
+    """Models stand in the file as texts: their keys differ in ways that some readers of JSON do not see."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def main():
     folder = Path(sys.argv[2] if len(sys.argv) > 2 else "Tests/Goldens")
-    found = all_models(corpus(sys.argv[1]))
+    lines = corpus(sys.argv[1])
+    found = all_models(lines)
     tokenizers = []
     for name, model, parts in variants(character_map()):
         whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
@@ -355,9 +400,11 @@ def main():
         tokenizer = Tokenizer.from_str(json.dumps(whole))
         tokenizers.append({"name": name, "model": model, "parts": parts, "digests": digests(tokenizer)})
         print(name, flush=True)
+    pieces = [{"name": name, "file": base64.b64encode(model).decode(), "digests": digests(Pieces(model))}
+              for name, model in sentence_pieces(lines)]
     (folder / "tokenizers.json").write_text(json.dumps(
-        {"seed": SEED, "block": BLOCK, "atoms": ATOMS, "models": found, "tokenizers": tokenizers}, ensure_ascii=False,
-        separators=(",", ":")))
+        {"seed": SEED, "block": BLOCK, "atoms": ATOMS, "models": {name: compact(model) for name, model in found.items()},
+         "tokenizers": tokenizers, "sentence_pieces": pieces}, ensure_ascii=False, separators=(",", ":")))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,11 @@ public enum TokenizerFiles {
   private static let formats: [Format] = [
     Format(
       name: "tokenizer.json", matches: { $0.hasSuffix(".json") || beginsLikeJSON($0) },
-      load: { try TokenizerJSON.load($0) })
+      load: { try TokenizerJSON.load($0) }),
+    Format(name: "GGUF", matches: { GGUFFile.matches($0) }, load: { try GGUFTokenizer.load($0) }),
+    Format(
+      name: "SentencePiece model", matches: { $0.hasSuffix(".model") || SentencePieceFile.matches($0) },
+      load: { try SentencePieceTokenizer.load($0) }),
   ]
 
   /// Tokenizers that need no file.
@@ -22,7 +26,7 @@ public enum TokenizerFiles {
   ]
 
   /// Files that a model folder may hold its tokenizer in, best first.
-  private static let fileNames = ["tokenizer.json"]
+  private static let fileNames = ["tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"]
 
   /// Reads a tokenizer.
   /// - Parameter path: a file of a known kind; a model's folder, or that of a training run; or a name: `bytes`, `dna`.
@@ -50,12 +54,15 @@ public enum TokenizerFiles {
       for name in fileNames where PathQuery.status(PathQuery.join(folder, name)) != nil {
         return try load(PathQuery.join(folder, name))
       }
+      if let name = try PathQuery.names(in: folder).first(where: { $0.hasSuffix(".gguf") }) {
+        return try load(PathQuery.join(folder, name))
+      }
       if let tokenizer = try ofConfiguration(PathQuery.join(folder, "config.json")) { return tokenizer }
     }
     throw FileError(
       path: folder, operation: "read the tokenizer", kind: .missing, reason: "the folder holds none",
       advice:
-        "a model's folder holds \((fileNames + ["a config.json that says \"tokenizer\": \"bytes\""]).joined(separator: " or "))"
+        "a model's folder holds \((fileNames + ["a .gguf file", "a config.json that says \"tokenizer\": \"bytes\""]).joined(separator: " or "))"
     )
   }
 

@@ -7,16 +7,17 @@ import Testing
 /// The file that Scripts/golden/make_tokenizer_goldens.py writes, and the texts that both sides draw.
 struct GoldenTokenizers {
   struct Case: CustomTestStringConvertible, Sendable {
+    /// With the ending of its file.
     var name: String
-    /// A whole tokenizer.json.
-    var file: JSONValue
+    /// The bytes of the file.
+    var file: [UInt8]
     var digests: [String]
 
     var testDescription: String { name }
 
     func load(in folder: TokenizerFolder) throws -> any Tokenizer {
-      try folder.write(Array(file.text().utf8), to: "\(name).json")
-      return try TokenizerFiles.load(folder.file("\(name).json"))
+      try folder.write(file, to: name)
+      return try TokenizerFiles.load(folder.file(name))
     }
   }
 
@@ -29,22 +30,30 @@ struct GoldenTokenizers {
 
   init() throws {
     let url = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-    let path = ProcessInfo.processInfo.environment["FERMATA_TOKENIZER_GOLDENS"] ?? url.path + "/Goldens/tokenizers.json"
-    let value = try StrictJSON.read(path)
+    let value = try StrictJSON.read(url.path + "/Goldens/tokenizers.json")
     let models = value["models"]
-    cases = (value["tokenizers"]?.arrayValue ?? []).compactMap { entry in
+    func digests(_ entry: JSONValue) -> [String] { (entry["digests"]?.arrayValue ?? []).compactMap(\.stringValue) }
+    cases = try (value["tokenizers"]?.arrayValue ?? []).compactMap { entry in
       guard let name = entry["name"]?.stringValue, let model = entry["model"]?.stringValue,
-        var file = entry["parts"]?.objectValue
+        let parts = entry["parts"], let text = models?[model]?.stringValue
       else { return nil }
-      file["version"] = "1.0"
-      file["model"] = models?[model]
-      return Case(
-        name: name, file: .object(file), digests: (entry["digests"]?.arrayValue ?? []).compactMap(\.stringValue))
+      // Texts put together: vocabularies hold keys that are equal as Swift compares texts.
+      let file = try parts.text().dropLast() + ",\"version\":\"1.0\",\"model\":\(text)}"
+      return Case(name: name + ".json", file: Array(file.utf8), digests: digests(entry))
+    }
+    cases += (value["sentence_pieces"]?.arrayValue ?? []).compactMap { entry in
+      guard let name = entry["name"]?.stringValue, let file = entry["file"]?.stringValue,
+        let bytes = Data(base64Encoded: file)
+      else { return nil }
+      return Case(name: name + ".model", file: Array(bytes), digests: digests(entry))
     }
     block = value["block"]?.intValue ?? 0
     seed = UInt64(value["seed"]?.intValue ?? 0)
     atoms = (value["atoms"]?.arrayValue ?? []).compactMap { $0.stringValue.map { Array($0.utf8) } }
   }
+
+  /// The case with a name.
+  func named(_ name: String) throws -> Case { try #require(cases.first { $0.name == name }) }
 
   /// The first `count` texts.
   func texts(_ count: Int) -> [[UInt8]] {

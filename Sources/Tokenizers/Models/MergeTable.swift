@@ -35,6 +35,9 @@ struct MergeTable: Sendable {
     count += 1
   }
 
+  /// Leaves a rank out.
+  mutating func skip() { count += 1 }
+
   private mutating func grow() {
     let old = entries
     entries = [Entry](repeating: Entry(pair: Self.free, rank: 0, merged: 0), count: old.count * 2)

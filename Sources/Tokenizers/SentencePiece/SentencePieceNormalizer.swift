@@ -35,7 +35,9 @@ struct SentencePieceNormalizer: Normalizer {
         if !removesExtraSpaces { wasSpace = false }
       }
       if removesExtraSpaces {
-        while output.count >= space.count, output.suffix(space.count).elementsEqual(space) { output.removeLast(space.count) }
+        while output.count >= space.count, output.suffix(space.count).elementsEqual(space) {
+          output.removeLast(space.count)
+        }
       }
       if addsDummyPrefix, treatsSpaceAsSuffix { output += space }
     }

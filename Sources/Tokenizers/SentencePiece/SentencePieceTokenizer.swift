@@ -18,7 +18,8 @@ enum SentencePieceTokenizer {
     case 1: model = parts.unigram(fallsBackToBytes: file.fallsBackToBytes)
     case 2: model = parts.scoredMerges(fallsBackToBytes: file.fallsBackToBytes)
     default:
-      throw TokenizerError(path, "its model type is \(file.modelType)", advice: "unigram (1) and byte pairs (2) are read")
+      throw TokenizerError(
+        path, "its model type is \(file.modelType)", advice: "unigram (1) and byte pairs (2) are read")
     }
     var tokenizer = PipelineTokenizer(place: path, model: model)
     tokenizer.normalizer = normalizer
@@ -28,7 +29,8 @@ enum SentencePieceTokenizer {
     tokenizer.decoder = DecoderChain(steps: [
       SentencePieceDecoding(
         unknown: file.pieces[parts.unknown].text, unknownText: Array(file.unknownText.utf8),
-        dropsFirstSpace: file.addsDummyPrefix || file.removesExtraSpaces)
+        dropsFirstSpace: file.addsDummyPrefix || file.removesExtraSpaces,
+        dropsAllFirstSpaces: file.removesExtraSpaces)
     ])
     tokenizer.beginToken = tokenizer.id(of: "<s>")
     tokenizer.endTokens = Set(["</s>"].compactMap { tokenizer.id(of: $0) })
@@ -46,14 +48,14 @@ struct SentencePieceParts {
   private let pieces: [SentencePieceFile.Piece]
 
   /// - Throws: `TokenizerError` when there is no piece for the unknown.
-  init(_ pieces: [SentencePieceFile.Piece], place: String) throws {
+  init(_ pieces: [SentencePieceFile.Piece], place: String, unknown stated: Int? = nil) throws {
     var vocabulary = Vocabulary(capacity: pieces.count)
     var userDefined = PieceTrie()
     for (id, piece) in pieces.enumerated() {
       try piece.text.withUnsafeBytes { try vocabulary.insert($0, id: id, in: place) }
       if piece.kind == .userDefined { userDefined.insert(piece.text, number: id) }
     }
-    guard let unknown = pieces.firstIndex(where: { $0.kind == .unknown }) else {
+    guard let unknown = pieces.firstIndex(where: { $0.kind == .unknown }) ?? stated else {
       throw TokenizerError(place, "it has no piece for the unknown")
     }
     self.vocabulary = vocabulary
@@ -65,24 +67,23 @@ struct SentencePieceParts {
     self.pieces = pieces
   }
 
-  /// Scores are summed in single precision, as SentencePiece does; a user-defined piece always wins.
-  func unigram(fallsBackToBytes: Bool) -> any TokenModel {
+  /// - Parameter sumsInSinglePrecision: as SentencePiece itself sums scores; a user-defined piece then scores by its length.
+  func unigram(fallsBackToBytes: Bool, sumsInSinglePrecision: Bool = true) -> any TokenModel {
     let normal = pieces.filter { $0.kind == .normal }.map(\.score)
     let (least, most) = (normal.min() ?? 0, normal.max() ?? 0)
     let scores: [Double?] = pieces.map { piece in
       switch piece.kind {
       case .normal: Double(piece.score)
       // Better than any way to cut it.
-      case .userDefined: Double(Float(characters(piece.text)) * most - 0.1)
-      case .unknown, .control, .byte, .unused: nil
+      case .userDefined: sumsInSinglePrecision ? Double(Float(piece.text.count) * most - 0.1) : 0
+      case .unused: sumsInSinglePrecision ? nil : Double(piece.score)
+      case .unknown, .control, .byte: nil
       }
     }
     return UnigramModel(
       vocabulary, scores: scores, unknown: unknown, fallsBackToBytes: fallsBackToBytes, leastScore: Double(least),
-      sumsInSinglePrecision: true)
+      sumsInSinglePrecision: sumsInSinglePrecision)
   }
-
-  private func characters(_ text: [UInt8]) -> Int { text.count }
 
   func scoredMerges(fallsBackToBytes: Bool) -> any TokenModel {
     var mergeable = Vocabulary(capacity: pieces.count)
@@ -101,25 +102,35 @@ struct SentencePieceParts {
   }
 }
 
-/// Pieces back to text: marks become spaces, bytes themselves; the space that encoding put in front goes.
+/// Pieces back to text: marks become spaces, bytes themselves; the space that encoding put in front goes, and all spaces
+/// in front where encoding takes them away.
 struct SentencePieceDecoding: DecodingStep {
   let unknown: [UInt8]
   let unknownText: [UInt8]
   let dropsFirstSpace: Bool
-  private var isFirst = true
+  let dropsAllFirstSpaces: Bool
+  private var isAtStart = true
 
-  init(unknown: [UInt8], unknownText: [UInt8], dropsFirstSpace: Bool) {
+  init(unknown: [UInt8], unknownText: [UInt8], dropsFirstSpace: Bool, dropsAllFirstSpaces: Bool) {
     self.unknown = unknown
     self.unknownText = unknownText
     self.dropsFirstSpace = dropsFirstSpace
+    self.dropsAllFirstSpaces = dropsAllFirstSpaces
   }
 
   mutating func push(_ piece: [UInt8], into output: inout [[UInt8]]) {
-    defer { isFirst = false }
-    if let byte = ByteTokens.byte(piece) { return output.append([byte]) }
-    if piece == unknown { return output.append(unknownText) }
+    if let byte = ByteTokens.byte(piece) {
+      isAtStart = false
+      return output.append([byte])
+    }
+    if piece == unknown {
+      isAtStart = false
+      return output.append(unknownText)
+    }
     let mark = Array("▁".utf8)
-    let isMarked = isFirst && dropsFirstSpace && piece.starts(with: mark)
-    output.append((isMarked ? Array(piece[mark.count...]) : piece).replacing(mark, with: [UInt8(ascii: " ")]))
+    let isDropped = isAtStart && dropsFirstSpace && piece.starts(with: mark)
+    let text = (isDropped ? Array(piece[mark.count...]) : piece).replacing(mark, with: [UInt8(ascii: " ")])
+    isAtStart = isAtStart && text.isEmpty && (dropsAllFirstSpaces || !isDropped)
+    output.append(text)
   }
 }
