@@ -96,7 +96,7 @@ package struct JSONReader {
       if byte == UInt8(ascii: "\"") {
         let text = UnsafeRawBufferPointer(rebasing: bytes[start..<offset])
         offset += 1
-        if seen >= 0x80, String(validating: text, as: UTF8.self) == nil { throw error("a text is not valid UTF-8") }
+        if seen >= 0x80, !UTF8Check.isValid(text) { throw error("a text is not valid UTF-8") }
         return try body(&self, text)
       }
       if byte == UInt8(ascii: "\\") { break }

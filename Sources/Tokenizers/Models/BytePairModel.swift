@@ -128,18 +128,34 @@ enum ByteAlphabet {
     }
   }()
 
-  private static let byteOfScalar: [UInt32: UInt8] = Dictionary(
-    letters.enumerated().map { (UTF8Scalar.all($1)[0], UInt8($0)) }
-  ) { first, _ in first }
+  /// The byte that each scalar below U+0144 stands for; -1 for none.
+  private static let byteOfScalar: [Int16] = {
+    var bytes = [Int16](repeating: -1, count: 0x144)
+    for (byte, letter) in letters.enumerated() { bytes[Int(UTF8Scalar.all(letter)[0])] = Int16(byte) }
+    return bytes
+  }()
 
   /// The bytes that a token's letters stand for; nil when one of them is none of the alphabet.
   static func bytes(of token: [UInt8]) -> [UInt8]? {
-    var bytes: [UInt8] = []
-    for scalar in UTF8Scalar.all(token) {
-      guard let byte = byteOfScalar[scalar] else { return nil }
-      bytes.append(byte)
+    let table = byteOfScalar
+    var isKnown = true
+    let bytes = [UInt8](unsafeUninitializedCapacity: token.count) { output, count in
+      token.withUnsafeBufferPointer { buffer in
+        guard let base = buffer.baseAddress else { return }
+        var offset = 0
+        while offset < buffer.count {
+          let (scalar, length) = UTF8Scalar.decode(base, offset, buffer.count)
+          guard scalar < 0x144, table[Int(scalar)] >= 0 else {
+            isKnown = false
+            return
+          }
+          output[count] = UInt8(truncatingIfNeeded: table[Int(scalar)])
+          count += 1
+          offset += length
+        }
+      }
     }
-    return bytes
+    return isKnown ? bytes : nil
   }
 }
 

@@ -76,6 +76,8 @@ private struct PipelineDecoder: TokenDecoder {
   let tokenizer: PipelineTokenizer
   let skipsSpecialTokens: Bool
   private var steps: [any DecodingStep]
+  private var waiting: [[UInt8]] = []
+  private var made: [[UInt8]] = []
 
   init(tokenizer: PipelineTokenizer, skipsSpecialTokens: Bool) {
     self.tokenizer = tokenizer
@@ -84,33 +86,40 @@ private struct PipelineDecoder: TokenDecoder {
   }
 
   mutating func push(_ id: Int) throws -> [UInt8] {
+    var output: [UInt8] = []
+    try push(id, into: &output)
+    return output
+  }
+
+  mutating func push(_ id: Int, into bytes: inout [UInt8]) throws {
     guard let piece = tokenizer.piece(id) else {
       // Vocabularies have gaps, which decode to nothing; what is past the end is an error.
       guard id >= 0, id < tokenizer.vocabularySize else {
         throw TokenizerError.unknownID(id, tokenizer.place, size: tokenizer.vocabularySize)
       }
-      return []
+      return
     }
-    if skipsSpecialTokens, tokenizer.addedTokens.isSpecial(piece) { return [] }
-    return run([piece], from: 0)
+    if skipsSpecialTokens, tokenizer.addedTokens.isSpecial(piece) { return }
+    waiting.append(piece)
+    run(from: 0, into: &bytes)
   }
 
-  private mutating func run(_ pieces: [[UInt8]], from first: Int) -> [UInt8] {
-    var pieces = pieces
+  /// Takes the pieces that wait through the steps from one on.
+  private mutating func run(from first: Int, into bytes: inout [UInt8]) {
     for index in first..<max(first, steps.count) {
-      var output: [[UInt8]] = []
-      for piece in pieces { steps[index].push(piece, into: &output) }
-      pieces = output
+      made.removeAll(keepingCapacity: true)
+      for piece in waiting { steps[index].push(piece, into: &made) }
+      swap(&waiting, &made)
     }
-    return pieces.count == 1 ? pieces[0] : Array(pieces.joined())
+    for piece in waiting { bytes += piece }
+    waiting.removeAll(keepingCapacity: true)
   }
 
   mutating func finish() -> [UInt8] {
     var bytes: [UInt8] = []
     for index in steps.indices {
-      var output: [[UInt8]] = []
-      steps[index].finish(into: &output)
-      bytes += run(output, from: index + 1)
+      steps[index].finish(into: &waiting)
+      run(from: index + 1, into: &bytes)
     }
     steps = tokenizer.decoder.steps
     return bytes

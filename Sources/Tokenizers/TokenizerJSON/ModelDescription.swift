@@ -64,7 +64,7 @@ struct ModelDescription {
     var merges = MergeTable(capacity: vocabulary.count)
     let vocabulary = vocabulary
     let prefixLength = settings["continuing_subword_prefix"]?.stringValue?.utf8.count ?? 0
-    var joined: [UInt8] = []
+    var (joined, pair): ([UInt8], [UInt8]) = ([], [])
     func add(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer, _ reader: JSONReader) throws {
       joined.removeAll(keepingCapacity: true)
       joined.append(contentsOf: left)
@@ -76,10 +76,19 @@ struct ModelDescription {
     }
     try reader.array { reader in
       if try reader.peek() == UInt8(ascii: "[") {
-        var sides: [[UInt8]] = []
-        try reader.array { reader in try reader.string { _, side in sides.append(Array(side)) } }
-        guard sides.count == 2 else { throw reader.error("a merge of two tokens was expected") }
-        try sides[0].withUnsafeBytes { left in try sides[1].withUnsafeBytes { try add(left, $0, reader) } }
+        pair.removeAll(keepingCapacity: true)
+        var (count, middle) = (0, 0)
+        try reader.array { reader in
+          try reader.string { _, side in pair.append(contentsOf: side) }
+          if count == 0 { middle = pair.count }
+          count += 1
+        }
+        guard count == 2 else { throw reader.error("a merge of two tokens was expected") }
+        try pair.withUnsafeBytes { both in
+          try add(
+            UnsafeRawBufferPointer(rebasing: both[..<middle]), UnsafeRawBufferPointer(rebasing: both[middle...]), reader
+          )
+        }
       } else {
         try reader.string { reader, text in
           guard let space = text.firstIndex(of: UInt8(ascii: " ")),
