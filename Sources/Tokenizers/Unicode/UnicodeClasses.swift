@@ -52,7 +52,7 @@ enum UnicodeClasses {
     "any": ScalarSet(0...0x10FFFF), "assigned": set([.Cn]).inverted, "ascii": ScalarSet(0...0x7F),
     "whitespace": whitespace, "space": whitespace, "alpha": alphabetic, "alphabetic": alphabetic, "word": word,
     "digit": digit, "alnum": alphabetic.union(digit),
-    "punct": set([.Pc, .Pd, .Ps, .Pe, .Pi, .Pf, .Po]).union(asciiSymbols),
+    "punct": punctuation.union(set([.Sm, .Sc, .Sk, .So])),
     "upper": uppercase, "uppercase": uppercase, "lower": lowercase, "lowercase": lowercase,
     "cntrl": set([.Cc]), "xdigit": hexadecimal, "blank": set([.Zs]).union(ScalarSet(9)),
   ]
@@ -78,10 +78,12 @@ enum UnicodeClasses {
     0x24B6..<0x24EA, 0x1F130..<0x1F14A, 0x1F150..<0x1F16A, 0x1F170..<0x1F18A,
   ])
   private static let alphabetic = letter.union(set([.Nl])).union(circledLetters)
-  /// `\w`: letters, marks, decimal digits, connectors, and what else is alphabetic.
-  static let word = letter.union(mark).union(set([.Nd, .Nl, .Pc])).union(circledLetters)
-  /// The same with the two joiners, as Unicode Technical Standard 18 and the regular expressions of Rust have it.
-  static let wordWithJoiners = word.union(ScalarSet(0x200C...0x200D))
+  private static let letterLike = letter.union(mark).union(set([.Nd, .Nl, .Pc])).union(circledLetters)
+  /// `\w` as Oniguruma has it: letters, marks, decimal digits, connectors, what else is alphabetic, and of other numbers
+  /// those of Latin-1 (² ³ ¹ ¼ ½ ¾).
+  static let word = letterLike.union(ScalarSet("²³¹¼½¾"))
+  /// `\w` as Unicode Technical Standard 18 and the regular expressions of Rust have it, with the two joiners.
+  static let wordWithJoiners = letterLike.union(ScalarSet(0x200C...0x200D))
 }
 
 /// Reads the texts that Scripts/unicode/make_tables.py writes.
