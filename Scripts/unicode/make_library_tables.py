@@ -1,7 +1,7 @@
 """Writes Sources/Tokenizers/Unicode/LibraryData.swift: what PyPI's `tokenizers` does not know of Unicode 16.
 
 Its parts use tables of different ages, from Unicode 8 on. A tokenizer's ids are what that library makes of a text, so
-the characters that a part of it does not know are left alone by the same part of ours. Found by asking the library
+each part of ours differs from Unicode 16 where the library's does. Found by asking the library
 about every code point.
 
 Usage:
@@ -58,13 +58,14 @@ def main():
             pair = text + "\u0334" if rank > 1 else "\u0301" + text
             if nfd.normalize_str("a" + pair) == "a" + pair:
                 found["classes"].append(code)
-        if category[0] == "M" and strip.normalize_str(text) == text:
+        if (category[0] == "M") != (strip.normalize_str(text) == ""):
             found["marks"].append(code)
-        if category == "Mn" and accents.normalize_str("a" + text) != "a":
+        if (category == "Mn") != (accents.normalize_str("a" + text) == "a"):
             found["accents"].append(code)
-        if category in ("Cc", "Cf", "Co") and text not in "\t\n\r\0" and clean.normalize_str(text) == text:
+        if (category in ("Cc", "Cf", "Co")) != (clean.normalize_str(text) == "") and text not in "\t\n\r\ufffd":
             found["controls"].append(code)
-        if category[0] == "P" and len(punctuation.pre_tokenize_str("a" + text)) == 1:
+        is_sign = category[0] == "P" or code < 0x80 and category[0] == "S"
+        if is_sign != (len(punctuation.pre_tokenize_str("a" + text)) == 2):
             found["punctuation"].append(code)
         if category not in ("Cn", "Cs", "Co") and code != 0x20 and not scripts.pre_tokenize_str(text):
             found["scripts"].append(code)
@@ -73,10 +74,10 @@ def main():
     comments = {
         "decompositions": "Characters that have a decomposition it does not know.",
         "classes": "Marks whose combining class it takes for 0.",
-        "marks": "Marks that `StripAccents` leaves.",
-        "accents": "Nonspacing marks that `BertNormalizer` leaves.",
-        "controls": "Characters of categories Cc, Cf and Co that `BertNormalizer` leaves.",
-        "punctuation": "Punctuation that it takes for none.",
+        "marks": "Marks that `StripAccents` leaves, and others that it takes for marks.",
+        "accents": "Where `BertNormalizer` and category Mn differ.",
+        "controls": "Where `BertNormalizer` and the categories Cc, Cf and Co differ.",
+        "punctuation": "Where it and the categories of punctuation differ.",
         "scripts": "Characters that it knows no script of.",
     }
     head = (f"// Written by Scripts/unicode/make_library_tables.py with tokenizers {tokenizers.__version__} and Unicode "

@@ -17,7 +17,7 @@ struct Lowercase: Normalizer {
 
 /// Leaves marks out.
 struct StripAccents: Normalizer {
-  private static let marks = ScalarBitmap(UnicodeClasses.mark.subtracting(.coded(LibraryData.marks)))
+  private static let marks = ScalarBitmap(UnicodeClasses.mark.symmetricDifference(.coded(LibraryData.marks)))
 
   func normalize(_ text: [UInt8]) -> [UInt8] {
     if text.isASCII { return text }
@@ -44,9 +44,9 @@ struct BertNormalizer: Normalizer {
   }
 
   private static let control = ScalarBitmap(
-    UnicodeClasses.set([.Cc, .Cf, .Co, .Cs]).subtracting(.coded(LibraryData.controls)))
+    UnicodeClasses.set([.Cc, .Cf, .Co, .Cs]).symmetricDifference(.coded(LibraryData.controls)))
   private static let whitespace = ScalarBitmap(UnicodeClasses.whitespace)
-  private static let accents = ScalarBitmap(UnicodeClasses.set([.Mn]).subtracting(.coded(LibraryData.accents)))
+  private static let accents = ScalarBitmap(UnicodeClasses.set([.Mn]).symmetricDifference(.coded(LibraryData.accents)))
   /// The blocks that BERT calls Chinese. One begins at U+2B920 where Unicode's begins at U+2B820, as in the original.
   private static let chinese = ScalarBitmap(
     ScalarSet(unsorted: [

@@ -42,7 +42,9 @@ struct ScalarSet: Equatable, Sendable {
 
   func intersection(_ other: ScalarSet) -> ScalarSet { inverted.union(other.inverted).inverted }
 
-  func subtracting(_ other: ScalarSet) -> ScalarSet { intersection(other.inverted) }
+  func symmetricDifference(_ other: ScalarSet) -> ScalarSet {
+    intersection(other.inverted).union(inverted.intersection(other))
+  }
 
   func contains(_ scalar: UInt32) -> Bool { ranges.contains { $0.contains(scalar) } }
 

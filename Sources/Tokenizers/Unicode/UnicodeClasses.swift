@@ -71,7 +71,8 @@ enum UnicodeClasses {
   static let mark = set([.Mn, .Mc, .Me])
   static let punctuation = set([.Pc, .Pd, .Ps, .Pe, .Pi, .Pf, .Po])
   /// What BERT takes for punctuation: P*, and all of ASCII that is neither letter, digit, space nor control.
-  static let bertPunctuation = punctuation.subtracting(.coded(LibraryData.punctuation)).union(asciiSymbols)
+  static let bertPunctuation = punctuation.union(asciiSymbols).symmetricDifference(
+    .coded(LibraryData.punctuation))
   private static let uppercase = set([.Lu]).union(circledLetters)
   private static let lowercase = set([.Ll])
   private static let circledLetters = ScalarSet(unsorted: [
