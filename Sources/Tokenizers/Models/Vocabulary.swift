@@ -24,10 +24,14 @@ struct Vocabulary: Sendable {
   /// How many tokens there are.
   var count: Int { ids.count }
 
+  /// Whether an id is one that a vocabulary of this size may have: not negative, and not so far up that tables of all ids
+  /// would be larger than the file justifies.
+  func canHold(_ id: Int) -> Bool { id >= 0 && id < max(1 << 20, ids.count &* 16) }
+
   /// Adds a token. Of equal ones, and of those with equal ids, the last counts.
   /// - Throws: `TokenizerError` for ids that cannot be: negative, or far above the number of tokens.
   mutating func insert(_ token: UnsafeRawBufferPointer, id: Int, in place: String) throws {
-    guard id >= 0, id < max(1 << 20, ids.count &* 16) else {
+    guard canHold(id) else {
       throw TokenizerError(place, "the id \(id) cannot be in a vocabulary of this size", advice: "the file is damaged")
     }
     guard bytes.count + token.count < 1 << 31 else { throw TokenizerError(place, "the tokens are too long") }

@@ -46,6 +46,10 @@ struct PipelineTokenizer: Tokenizer {
   private func encode(_ text: PieceText, _ scratch: inout ModelScratch, into ids: inout [Int]) throws {
     var text = text
     for step in preTokenizers { try step.cut(&text) }
+    // Places in a text are counted in 32 bits.
+    guard text.bytes.count < Int32.max else {
+      throw TokenizerError(place, "a text of \(text.bytes.count) bytes is too long", advice: "encode it in parts")
+    }
     if cutsBeforeMark { MetaspaceCuts.cut(&text) }
     try text.bytes.withUnsafeBufferPointer { buffer in
       for piece in text.pieces {

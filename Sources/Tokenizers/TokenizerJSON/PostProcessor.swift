@@ -34,9 +34,10 @@ enum PostProcessor {
       if piece["Sequence"] != nil {
         isPastText = true
       } else if let name = piece["SpecialToken"]?["id"]?.stringValue {
-        guard let ids = settings.value["special_tokens"]?[name]?["ids"]?.arrayValue?.compactMap(\.intValue) else {
+        guard let list = settings.value["special_tokens"]?[name]?["ids"]?.arrayValue else {
           throw settings.error("'special_tokens' lacks '\(name)'")
         }
+        let ids = try list.map { try check($0.intValue, settings, tokenizer) }
         if isPastText { after += ids } else { before += ids }
       } else {
         throw settings.error("a piece of 'single' is neither a Sequence nor a SpecialToken")
@@ -49,13 +50,21 @@ enum PostProcessor {
   }
 
   private static func pair(_ settings: Settings, _ tokenizer: inout PipelineTokenizer) throws {
+    let before = tokenizer
     func id(_ key: String) throws -> Int {
-      guard let list = try settings.list(key), list.count == 2, let id = list[1].intValue else {
+      guard let list = try settings.list(key), list.count == 2 else {
         throw settings.error("'\(key)' must be a token and its id")
       }
-      return id
+      return try check(list[1].intValue, settings, before)
     }
     tokenizer.prefix = [try id("cls")] + tokenizer.prefix
     tokenizer.suffix += [try id("sep")]
+  }
+
+  private static func check(_ id: Int?, _ settings: Settings, _ tokenizer: PipelineTokenizer) throws -> Int {
+    guard let id, tokenizer.piece(id) != nil else {
+      throw settings.error("it names the token \(id.map { "\($0)" } ?? "without id"), which is not there")
+    }
+    return id
   }
 }

@@ -59,8 +59,8 @@ enum TokenizerJSON {
     return try list.enumerated().map { index, value in
       let settings = Settings(value: value, place: "\(place): added_tokens[\(index)]")
       let content = Array(try settings.neededText("content").utf8)
-      guard let stated = try settings.integer("id"), stated >= 0, stated < Int32.max else {
-        throw settings.error("it has no 'id'")
+      guard let stated = try settings.integer("id"), vocabulary.canHold(stated) else {
+        throw settings.error("it has no 'id', or one that cannot be")
       }
       let isSpecial = try settings.flag("special") ?? false
       return AddedToken(
