@@ -94,10 +94,13 @@ public final class GGUFFile: Sendable {
     }
   }
 
+  /// A truth value; nil for a key that is missing or of another kind.
   public func bool(_ key: String) -> Bool? { if case .bool(let value)? = metadata[key] { value } else { nil } }
 
+  /// A text; nil for a key that is missing or of another kind.
   public func text(_ key: String) -> String? { if case .text(let value)? = metadata[key] { value } else { nil } }
 
+  /// A list, which stays in the file; nil for a key that is missing or of another kind.
   public func list(_ key: String) -> List? { if case .list(let value)? = metadata[key] { value } else { nil } }
 
   /// Calls `body` with the bytes of each text of a list and its place; the bytes are valid while it runs.
@@ -127,7 +130,7 @@ public final class GGUFFile: Sendable {
     }
   }
 
-  /// The bytes of a list of bytes.
+  /// The bytes of a list of bytes; nil for a key that is missing or of another kind.
   public func byteList(_ key: String) -> [UInt8]? {
     guard let list = list(key), list.type == .uint8 || list.type == .int8 else { return nil }
     return Array(bytes[list.range])

@@ -98,6 +98,8 @@ struct AddedTokens: Sendable {
 
   private(set) var raw = Group()
   private(set) var normalized = Group()
+  /// Ids are below this number.
+  private(set) var idLimit = 0
   /// By id.
   private(set) var tokens: [Int: AddedToken] = [:]
   private var ids: [[UInt8]: Int] = [:]
@@ -110,6 +112,7 @@ struct AddedTokens: Sendable {
   init(_ tokens: [AddedToken], normalizer: (any Normalizer)?) {
     for token in tokens where !token.content.isEmpty {
       self.tokens[token.id] = token
+      idLimit = max(idLimit, token.id + 1)
       ids[token.content] = token.id
       if token.isSpecial {
         specials.insert(token.content)

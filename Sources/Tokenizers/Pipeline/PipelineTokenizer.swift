@@ -15,7 +15,7 @@ struct PipelineTokenizer: Tokenizer {
   /// Whether the model may be given short pieces of a long one: see `MetaspaceCuts`.
   var cutsBeforeMark = false
 
-  var vocabularySize: Int { max(model.vocabulary.size, (addedTokens.tokens.keys.max() ?? -1) + 1) }
+  var vocabularySize: Int { max(model.vocabulary.size, addedTokens.idLimit) }
 
   func encode(_ text: [UInt8], addingSpecialTokens: Bool, parsingSpecialTokens: Bool) throws -> [Int] {
     var ids = addingSpecialTokens ? prefix : []
