@@ -10,7 +10,7 @@ let tensors: [Target.Dependency] = ["CFermataKernels", "FermataTensors"]
 let layers: [Target.Dependency] = tensors + ["FermataLayers"]
 let mixers: [Target.Dependency] = layers + ["FermataFiles", "FermataMixers"]
 let models: [Target.Dependency] = mixers + ["FermataModels"]
-let inference: [Target.Dependency] = models + ["FermataInference"]
+let inference: [Target.Dependency] = models + ["FermataTokenizers", "FermataInference"]
 let training: [Target.Dependency] = inference + ["FermataTasks", "FermataReports", "FermataTraining"]
 
 let package = Package(
@@ -36,14 +36,15 @@ let package = Package(
     .target(name: "FermataLayers", dependencies: tensors, path: "Sources/Layers"),
     .target(name: "FermataMixers", dependencies: layers + ["FermataFiles", realModule], path: "Sources/Mixers"),
     .target(name: "FermataModels", dependencies: mixers, path: "Sources/Models"),
-    .target(name: "FermataInference", dependencies: models + [realModule], path: "Sources/Inference"),
+    .target(
+      name: "FermataInference", dependencies: models + ["FermataTokenizers", realModule], path: "Sources/Inference"),
     .target(name: "FermataTasks", dependencies: ["FermataFiles"], path: "Sources/Tasks"),
     .target(name: "FermataReports", dependencies: ["FermataFiles"], path: "Sources/Reports"),
     .target(
       name: "FermataTraining", dependencies: inference + ["FermataTasks", "FermataReports"], path: "Sources/Training"),
-    .target(name: "Fermata", dependencies: training + ["FermataTokenizers"], path: "Sources/Fermata"),
+    .target(name: "Fermata", dependencies: training, path: "Sources/Fermata"),
     .executableTarget(
-      name: "FermataCommand", dependencies: training + ["FermataTokenizers", "Fermata", argumentParser],
+      name: "FermataCommand", dependencies: training + ["Fermata", argumentParser],
       path: "Sources/Command"),
     .target(name: "FermataTestSupport", dependencies: tensors, path: "Tests/Support"),
     .testTarget(name: "FilesTests", dependencies: ["FermataFiles"]),

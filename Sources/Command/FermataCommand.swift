@@ -24,8 +24,9 @@ struct RootCommand: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      TrainCommand.self, GenerateCommand.self, ScoreCommand.self, InfoCommand.self, TokenizeCommand.self,
-      DetokenizeCommand.self, MixersCommand.self, TaskCommand.self, ProcessorCommand.self,
+      TrainCommand.self, GenerateCommand.self, ScoreCommand.self, LogitsCommand.self, EmbedCommand.self,
+      ExportCommand.self, InfoCommand.self, TokenizeCommand.self, DetokenizeCommand.self, MixersCommand.self,
+      TaskCommand.self, ProcessorCommand.self,
     ])
 }
 

@@ -25,18 +25,39 @@ struct InfoCommand: ParsableCommand {
   func run() throws {
     try machine.apply()
     let folder = try source.folder()
-    let model = try source.load()
+    let model = try source.open()
     let output = StandardOutput()
-    try output.write(summary(model, folder) + layers(model) + state(model) + files(folder))
+    try output.write(heading(model, folder))
+    if let own = model as? LanguageModel { try output.write(summary(own) + layers(own)) }
+    if let causal = model as? any CausalModel {
+      if !(causal is LanguageModel) { try output.write(summary(causal)) }
+      try output.write(state(causal))
+    }
+    try output.write(files(folder))
     try output.flush()
   }
 
-  private func summary(_ model: LanguageModel, _ folder: String) throws -> String {
-    let configuration = model.configuration
+  private func heading(_ model: any PretrainedModel, _ folder: String) throws -> String {
     let count = try model.parameterCount()
     return """
       model       \(folder)
+      family      \(model.document["model_type"]?.stringValue ?? "unknown")
       parameters  \(count) (\(Human.count(count)))
+      """ + "\n"
+  }
+
+  private func summary(_ model: any CausalModel) -> String {
+    """
+    width       \(model.width)
+    vocabulary  \(model.vocabularySize)
+    cut         \(model.cut == .causal ? "anywhere: it streams" : model.cut.rawValue)\
+    \(model.dependsOnLength ? ", once the length of the sequence is fixed (--max-length)" : "")
+    """ + "\n"
+  }
+
+  private func summary(_ model: LanguageModel) -> String {
+    let configuration = model.configuration
+    return """
       width       \(configuration.width), feed-forward \(configuration.feedForwardWidth)
       vocabulary  \(configuration.vocabularySize) (\(configuration.tokenizer)), \
       head \(configuration.tiesEmbeddings ? "tied to the embedding" : "of its own")
@@ -60,24 +81,27 @@ struct InfoCommand: ParsableCommand {
   }
 
   /// What one stream takes: the state by the formula of each mixer, the work of a piece as measured.
-  private func state(_ model: LanguageModel) throws -> String {
+  private func state(_ model: any CausalModel) throws -> String {
     let weights = try model.parameters().reduce(0) { $0 + $1.value.byteCount }
     let work = try Self.workBytes(model)
-    let rows = Self.lengths.map { length in
+    let lengths = Self.lengths.filter { $0 <= model.maximumLength ?? .max } + [model.maximumLength].compactMap { $0 }
+    let rows = lengths.map { length in
       let state = model.stateBytes(batch: 1, length: length)
       return "  " + "\(Human.count(length)) tokens".padded(14) + Human.bytes(state).padded(12)
         + "\(Human.bytes(weights + work + state)) in all\n"
     }
-    return "\nstate of one stream (\(source.dtype.rawValue)), and with weights (\(Human.bytes(weights))) "
+    return
+      "\nstate of one stream (\(model.computeType.rawValue.lowercased())), and with weights (\(Human.bytes(weights))) "
       + "and work (\(Human.bytes(work)))\n" + rows.joined()
   }
 
-  private static func workBytes(_ model: LanguageModel) throws -> Int {
-    guard model.cut == .causal else { return 0 }
+  private static func workBytes(_ model: any CausalModel) throws -> Int {
+    guard model.cut == .causal, (try? model.languageHead()) != nil else { return 0 }
     let before = Memory.usage.live
     Memory.resetPeak()
-    var session = try StreamingSession(model, pieceLength: PromptSource.pieceLength)
-    try session.read([Int](repeating: 0, count: PromptSource.pieceLength))
+    let length = min(PromptSource.pieceLength, model.maximumLength ?? .max)
+    var session = try StreamingSession(model, pieceLength: length)
+    try session.read([Int](repeating: 0, count: length))
     return max(0, Memory.usage.peak - before - session.state.byteCount)
   }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import FermataInference
+import FermataTokenizers
 
 /// Text that comes before the one to generate.
 struct PromptOptions: ParsableArguments {
@@ -10,8 +11,6 @@ struct PromptOptions: ParsableArguments {
 
   @Option(name: .shortAndLong, help: ArgumentHelp("File to go on from; - reads standard input.", valueName: "file"))
   var file: String?
-
-  var isGiven: Bool { file != nil || !(prompt ?? "").isEmpty }
 
   func validate() throws {
     if prompt != nil && file != nil { throw ValidationError("-p and -f both give a prompt; give one of them") }
@@ -32,17 +31,31 @@ enum PromptSource {
   /// Bytes that are read at a time.
   static let pieceLength = 512
 
-  /// A generator that has read the prompt; inputs of any size take constant memory.
-  /// - Throws: `Interrupted` when a signal comes first.
-  func generator(_ session: StreamingSession, options: GenerationOptions) throws -> Generator {
+  /// All of it at once.
+  func readToEnd() throws -> [UInt8] {
     switch self {
-    case .text(let text): try Generator(session, prompt: Array(text.utf8), options: options)
-    case .input(let reader): try Self.generator(session, reading: reader, options: options)
+    case .text(let text): Array(text.utf8)
+    case .input(let reader): try reader.readToEnd()
+    }
+  }
+
+  /// A generator that has read the prompt; of a model of bytes, inputs of any size take constant memory.
+  /// - Throws: `Interrupted` when a signal comes first.
+  func generator(
+    _ session: StreamingSession, tokenizer: any Tokenizer, options: GenerationOptions
+  ) throws -> Generator {
+    switch self {
+    case .text: return try Generator(session, tokenizer: tokenizer, prompt: readToEnd(), options: options)
+    case .input(let reader):
+      guard let bytes = tokenizer as? ByteTokenizer else {
+        return try Generator(session, tokenizer: tokenizer, prompt: readToEnd(), options: options)
+      }
+      return try Self.generator(session, bytes, reading: reader, options: options)
     }
   }
 
   private static func generator(
-    _ session: StreamingSession, reading reader: InputReader, options: GenerationOptions
+    _ session: StreamingSession, _ tokenizer: ByteTokenizer, reading reader: InputReader, options: GenerationOptions
   ) throws -> Generator {
     var session = session
     // The end of the prompt goes through the generator, whose repetition penalty looks back at it.
@@ -52,10 +65,11 @@ enum PromptSource {
       if next.isEmpty { break }
       waiting += next
       guard waiting.count == 2 * pieceLength else { continue }
-      let begin = session.position == 0 ? [session.model.configuration.beginToken] : []
-      try session.read(begin + waiting.prefix(pieceLength).map { Int($0) })
+      let piece = Array(waiting.prefix(pieceLength))
+      try session.read(
+        tokenizer.encode(piece, addingSpecialTokens: session.position == 0, parsingSpecialTokens: false))
       waiting.removeFirst(pieceLength)
     }
-    return try Generator(session, prompt: waiting, options: options)
+    return try Generator(session, tokenizer: tokenizer, prompt: waiting, options: options)
   }
 }

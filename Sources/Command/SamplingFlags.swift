@@ -1,7 +1,7 @@
 import ArgumentParser
 import FermataFiles
 import FermataInference
-import FermataMixers
+import FermataModels
 import FermataTensors
 
 /// How tokens are drawn: a flag, or else what the model's generation_config.json says, or else Fermata's default.
@@ -44,7 +44,7 @@ struct SamplingFlags: ParsableArguments {
 
   /// The settings for a model in a folder.
   func options(defaultsIn folder: String) throws -> SamplingOptions {
-    var options = options(over: try Self.defaults(AtomicFolder.current(folder) + "/generation_config.json"))
+    var options = options(over: try Self.defaults(GenerationConfiguration(folder: folder)))
     try options.validate()
     options.seed = seed ?? UInt64(UInt32.random(in: .min ... .max))
     return options
@@ -60,24 +60,14 @@ struct SamplingFlags: ParsableArguments {
     return options
   }
 
-  /// What the model's author recommends. Keys of other programs are nothing wrong here; a wrong type is.
-  private static func defaults(_ path: String) throws -> SamplingOptions {
+  /// What the model's makers recommend.
+  private static func defaults(_ configuration: GenerationConfiguration) -> SamplingOptions {
     var options = SamplingOptions()
-    guard PathQuery.status(path) != nil else { return options }
-    let json = try StrictJSON.read(path)
-    func number(_ key: String) throws -> Float? {
-      guard let value = json[key], value != .null else { return nil }
-      guard let number = value.doubleValue else {
-        throw ConfigurationError(path, "\(key) must be a number, got \(value.kind)")
-      }
-      return Float(number)
-    }
-    options.temperature = try number("temperature") ?? options.temperature
-    options.topP = try number("top_p") ?? options.topP
-    options.minP = try number("min_p") ?? options.minP
-    options.repetitionPenalty = try number("repetition_penalty") ?? options.repetitionPenalty
-    options.topK = try number("top_k").flatMap { Int(exactly: $0.rounded()) } ?? options.topK
-    if json["do_sample"]?.boolValue == false { options.temperature = 0 }
+    options.temperature = configuration.samples == false ? 0 : configuration.temperature ?? options.temperature
+    options.topK = configuration.topK ?? options.topK
+    options.topP = configuration.topP ?? options.topP
+    options.minP = configuration.minP ?? options.minP
+    options.repetitionPenalty = configuration.repetitionPenalty ?? options.repetitionPenalty
     return options
   }
 }

@@ -3,23 +3,28 @@
 struct JSONScanner {
   private let bytes: UnsafeRawBufferPointer
   private let place: String
+  private let allowsNonFinite: Bool
   private var offset = 0
   private var depth = 0
   private static let deepest = 128
 
   /// Reads one document that fills `bytes`, white space aside. `place` names the source in errors.
+  /// - Parameter allowsNonFinite: whether bare NaN, Infinity and -Infinity are numbers, as Python writes them.
   /// - Throws: `JSONError`.
-  static func parse(_ bytes: UnsafeRawBufferPointer, place: String) throws -> JSONValue {
-    var scanner = JSONScanner(bytes: bytes, place: place)
+  static func parse(
+    _ bytes: UnsafeRawBufferPointer, place: String, allowsNonFinite: Bool = false
+  ) throws -> JSONValue {
+    var scanner = JSONScanner(bytes: bytes, place: place, allowsNonFinite: allowsNonFinite)
     let value = try scanner.value()
     scanner.skipSpace()
     if scanner.offset < bytes.count { throw scanner.error("there is something after the end of the document") }
     return value
   }
 
-  private init(bytes: UnsafeRawBufferPointer, place: String) {
+  private init(bytes: UnsafeRawBufferPointer, place: String, allowsNonFinite: Bool) {
     self.bytes = bytes
     self.place = place
+    self.allowsNonFinite = allowsNonFinite
   }
 
   private func error(_ problem: String, at position: Int? = nil) -> JSONError {
@@ -59,6 +64,10 @@ struct JSONScanner {
     case UInt8(ascii: "t"): return try word("true", .bool(true))
     case UInt8(ascii: "f"): return try word("false", .bool(false))
     case UInt8(ascii: "n"): return try word("null", .null)
+    case UInt8(ascii: "N") where allowsNonFinite: return try word("NaN", .double(.nan))
+    case UInt8(ascii: "I") where allowsNonFinite: return try word("Infinity", .double(.infinity))
+    case UInt8(ascii: "-") where allowsNonFinite && offset + 1 < bytes.count && bytes[offset + 1] == UInt8(ascii: "I"):
+      return try word("-Infinity", .double(-.infinity))
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): return try number()
     default: throw error("a value was expected")
     }

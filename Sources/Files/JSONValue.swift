@@ -94,9 +94,12 @@ extension JSONValue: Codable {
 
 extension JSONValue {
   /// The document as text with sorted keys, so that equal values give equal files. Numbers read back to the same bits.
-  /// - Parameter indented: one member a line with two spaces a level; otherwise all on one line.
-  /// - Throws: `JSONError` for infinities and NaN, which JSON cannot hold.
-  public func text(indented: Bool = false) throws -> String {
+  /// - Parameters:
+  ///   - indented: one member a line with two spaces a level; otherwise all on one line.
+  ///   - namesNonFinite: whether infinities and NaN become objects `{"__float__": "Infinity"}`.
+  /// - Throws: `JSONError` for infinities and NaN otherwise, which JSON cannot hold.
+  public func text(indented: Bool = false, namesNonFinite: Bool = false) throws -> String {
+    if namesNonFinite { return try namingNonFinite.text(indented: indented) }
     var output = ""
     try write(into: &output, level: indented ? 0 : nil)
     return output
@@ -156,5 +159,31 @@ extension JSONValue {
       }
     }
     output += "\""
+  }
+}
+
+extension JSONValue {
+  /// The same with infinities and NaN as objects that name them.
+  var namingNonFinite: JSONValue {
+    switch self {
+    case .array(let values): .array(values.map(\.namingNonFinite))
+    case .object(let members): .object(members.mapValues(\.namingNonFinite))
+    case .double(let number) where !number.isFinite:
+      ["__float__": .string(number.isNaN ? "NaN" : number < 0 ? "-Infinity" : "Infinity")]
+    default: self
+    }
+  }
+
+  /// The same with every object whose only key is `__float__` replaced by the number that it names.
+  var withNamedNumbers: JSONValue {
+    switch self {
+    case .array(let values): return .array(values.map(\.withNamedNumbers))
+    case .object(let members):
+      if members.count == 1, case .string(let name)? = members["__float__"], let number = Double(name) {
+        return .double(number)
+      }
+      return .object(members.mapValues(\.withNamedNumbers))
+    default: return self
+    }
   }
 }

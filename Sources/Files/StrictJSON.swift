@@ -38,6 +38,16 @@ public enum StrictJSON {
     return try withExtendedLifetime(mapping) { try JSONScanner.parse(mapping.bytes, place: path) }
   }
 
+  /// Reads a document as Python's tools write it: bare NaN and Infinity are numbers, and so is an object with the only key
+  /// `__float__` that names one.
+  /// - Throws: `FileError` when it cannot be read, `JSONError` when it is not JSON.
+  public static func readForeign(_ path: String) throws -> JSONValue {
+    let mapping = try FileMapping(path)
+    return try withExtendedLifetime(mapping) {
+      try JSONScanner.parse(mapping.bytes, place: path, allowsNonFinite: true).withNamedNumbers
+    }
+  }
+
   /// Writes a document, indented and with sorted keys, whole or not at all.
   public static func write(_ value: JSONValue, to path: String) throws {
     try AtomicFile.write(Data((value.text(indented: true) + "\n").utf8), to: path)

@@ -1,5 +1,6 @@
 import FermataModels
 import FermataTensors
+import FermataTokenizers
 import Foundation
 
 /// When generation ends and how tokens are drawn.
@@ -9,6 +10,8 @@ public struct GenerationOptions: Sendable {
   public var limit: Int? = 256
   /// Texts that end generation; they are not part of what is given out.
   public var stops: [String] = []
+  /// Tokens that end a document beside those that the tokenizer knows.
+  public var endTokens: Set<Int> = []
   /// Go on with a new document when the model ends one, instead of stopping.
   public var ignoresEnd = false
 
@@ -20,7 +23,8 @@ public enum EndReason: String, Sendable, Codable {
   case length, stop, endOfDocument = "end_of_document", cancelled
 }
 
-/// Draws bytes from a session, one at a time, holding back what might be the beginning of a stop text.
+/// Draws tokens from a session, one at a time, and gives out their bytes, holding back what might be the beginning of a
+/// stop text.
 public struct Generator: Sendable {
   public private(set) var session: StreamingSession
   public private(set) var generated = 0
@@ -28,12 +32,27 @@ public struct Generator: Sendable {
   private var sampler: Sampler
   private let options: GenerationOptions
   private let stops: [[UInt8]]
+  private let endTokens: Set<Int>
+  private var decoder: any TokenDecoder
   private var held: [UInt8] = []
 
   /// A generator that goes on from a session; a session that has read nothing begins a document first.
-  public init(_ session: StreamingSession, prompt: [UInt8] = [], options: GenerationOptions = GenerationOptions())
-    throws
-  {
+  /// - Parameter tokenizer: nil: the model's bytes.
+  public init(
+    _ session: StreamingSession, tokenizer: (any Tokenizer)? = nil, prompt: [UInt8] = [],
+    options: GenerationOptions = GenerationOptions()
+  ) throws {
+    let tokenizer = try tokenizer ?? session.model.byteTokenizer()
+    let tokens = try tokenizer.encode(
+      prompt, addingSpecialTokens: session.position == 0, parsingSpecialTokens: false)
+    try self.init(session, tokenizer: tokenizer, tokens: tokens, options: options)
+  }
+
+  /// A generator that reads tokens first.
+  public init(
+    _ session: StreamingSession, tokenizer: any Tokenizer, tokens: [Int],
+    options: GenerationOptions = GenerationOptions()
+  ) throws {
     sampler = try Sampler(options.sampling)
     try require(
       options.limit.map { $0 >= 0 } ?? true, "generation", expected: "a limit of at least 0",
@@ -41,29 +60,30 @@ public struct Generator: Sendable {
     self.options = options
     stops = options.stops.filter { !$0.isEmpty }.map { Array($0.utf8) }
     self.session = session
-    let begin = session.position == 0 ? [session.model.configuration.beginToken] : []
-    try self.session.read(begin + prompt.map { Int($0) })
+    endTokens = tokenizer.endTokens.union(options.endTokens).union(session.model.otherThanBytes)
+    decoder = tokenizer.makeDecoder(skippingSpecialTokens: true)
+    try self.session.read(tokens)
     if self.session.logits == nil {
       throw TensorError(
-        "generation", expected: "a prompt to go on from", got: "a loaded state and no prompt",
-        advice: "give at least one byte of prompt with --load-state")
+        "generation", expected: "a prompt to go on from", got: "none",
+        advice: "give at least one token of prompt")
     }
-    for byte in prompt { sampler.accept(Int(byte)) }
+    for token in tokens where token != tokenizer.beginToken { sampler.accept(token) }
   }
 
   /// The next bytes that are certain to be part of the output; nil at the end. May be empty while a stop text is possible.
   public mutating func next() throws -> [UInt8]? {
     if end != nil { return nil }
     if let limit = options.limit, generated >= limit { return finish(.length) }
+    if let most = session.model.maximumLength, session.position >= most { return finish(.length) }
     guard let logits = session.logits else { return finish(.length) }
-    let begin = session.model.configuration.beginToken
-    let token = try sampler.next(logits, hiding: options.ignoresEnd ? begin : nil)
+    let token = try sampler.next(logits, hiding: options.ignoresEnd ? endTokens : [])
     generated += 1
-    if token == begin || token > 255 { return finish(.endOfDocument) }
+    if endTokens.contains(token) { return finish(.endOfDocument) }
     try session.read([token])
-    held.append(UInt8(token))
-    if let stop = stops.first(where: { held.ends(with: $0) }) {
-      held.removeLast(stop.count)
+    held += try decoder.push(token)
+    if let place = stops.compactMap({ held.firstPlace(of: $0) }).min() {
+      held.removeLast(held.count - place)
       return finish(.stop)
     }
     let pending = stops.map { overlap(held, $0) }.max() ?? 0
@@ -75,6 +95,7 @@ public struct Generator: Sendable {
   /// Gives out what was held back.
   private mutating func finish(_ reason: EndReason) -> [UInt8]? {
     end = reason
+    if reason != .stop { held += decoder.finish() }
     defer { held = [] }
     return held.isEmpty ? nil : held
   }
@@ -88,8 +109,29 @@ public struct Generator: Sendable {
 }
 
 extension [UInt8] {
-  fileprivate func ends(with other: [UInt8]) -> Bool {
-    count >= other.count && suffix(other.count).elementsEqual(other)
+  /// Where another list of bytes begins first; a token may bring a stop text with something behind it.
+  fileprivate func firstPlace(of other: [UInt8]) -> Int? {
+    guard count >= other.count else { return nil }
+    return (0...count - other.count).first { self[$0..<$0 + other.count].elementsEqual(other) }
+  }
+}
+
+extension CausalModel {
+  /// The tokenizer of a model whose tokens are bytes.
+  /// - Throws: `TensorError` or `ConfigurationError` for other models.
+  public func byteTokenizer() throws -> ByteTokenizer {
+    guard let own = self as? LanguageModel else {
+      throw TensorError(
+        "text", expected: "a model of bytes", got: "one with a vocabulary of \(vocabularySize) tokens",
+        advice: "give its tokenizer")
+    }
+    try own.configuration.requireBytes()
+    return ByteTokenizer(beginToken: own.configuration.beginToken)
+  }
+
+  /// In a model of bytes, whatever is none ends the document.
+  fileprivate var otherThanBytes: Range<Int> {
+    self is LanguageModel ? 256..<max(256, vocabularySize) : 0..<0
   }
 }
 

@@ -47,9 +47,9 @@ public struct Sampler: Sendable {
   }
 
   /// The next token from the logits of one position. `hidden` tokens are never drawn.
-  public mutating func next(_ logits: [Float], hiding hidden: Int? = nil) throws -> Int {
+  public mutating func next(_ logits: [Float], hiding hidden: Set<Int> = []) throws -> Int {
     var scores = logits
-    if let hidden, scores.indices.contains(hidden) { scores[hidden] = -.infinity }
+    for token in hidden where scores.indices.contains(token) { scores[token] = -.infinity }
     penalise(&scores)
     let token = options.temperature == 0 ? try Self.argmax(scores) : try draw(scores)
     accept(token)

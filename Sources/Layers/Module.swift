@@ -27,8 +27,16 @@ public struct ParameterVisitor {
     value = present
   }
 
-  /// A module inside it.
+  /// A module inside it that may be absent.
+  public mutating func module<M: Module>(_ name: String, _ value: inout M?) throws {
+    guard var present = value else { return }
+    try module(name, &present)
+    value = present
+  }
+
+  /// A module inside it; without a name its parameters count as those of the module at hand.
   public mutating func module(_ name: String, _ value: inout some Module) throws {
+    if name.isEmpty { return try value.visitParameters(&self) }
     path.append(name)
     defer { path.removeLast() }
     try value.visitParameters(&self)

@@ -1,8 +1,14 @@
 import CFermataKernels
 import FermataTensors
 
+/// What brings the features of each token to a common size.
+public protocol Norm: Module {
+  /// x (…, width)
+  func callAsFunction(_ x: Tensor) throws -> Tensor
+}
+
 /// Root mean square norm (Zhang & Sennrich 2019): y = x / sqrt(mean(x²) + ε) · w over the last axis.
-public struct RMSNorm: Module {
+public struct RMSNorm: Norm {
   public var weight: Tensor
   public var epsilon: Float
 
@@ -55,7 +61,7 @@ public func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float) throws -> Tenso
 }
 
 /// Layer norm (Ba, Kiros & Hinton 2016): y = (x - mean) / sqrt(variance + ε) · w + b over the last axis.
-public struct LayerNorm: Module {
+public struct LayerNorm: Norm {
   public var weight: Tensor
   public var bias: Tensor
   public var epsilon: Float

@@ -235,6 +235,15 @@ extension Tensor {
       return [try Tensor.selecting(zero .< x, gradient, zero)]
     }
   }
+  /// x Φ(x) with Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2 (Hendrycks & Gimpel 2016).
+  public func geluTanh() throws -> Tensor {
+    let x = detached
+    return Tensor.record("geluTanh", [self], output: try Tensor.unary(FM_GELU_TANH, "geluTanh", self)) { gradient in
+      let t = try ((x + x * x * x * 0.044715) * 0.797_884_56).tanh()
+      let slope = try (1 - t * t) * (x * x * 0.134145 + 1) * 0.797_884_56
+      return [try gradient * ((t + 1) * 0.5 + x * slope * 0.5)]
+    }
+  }
   public func sine() throws -> Tensor {
     let x = detached
     return Tensor.record("sine", [self], output: try Tensor.unary(FM_SINE, "sine", self)) { [try $0 * x.cosine()] }

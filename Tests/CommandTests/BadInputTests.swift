@@ -119,7 +119,6 @@ import Testing
     try expectRefusal(64, "temperature", folder, "generate -m model --temp nan")
     try expectRefusal(64, "-n must be", folder, "generate -m model -n -2")
     try expectRefusal(64, "one of them", folder, "generate -m model -p a -f model/config.json")
-    try expectRefusal(64, "prompt", folder, "generate -m model --load-state s.state")
     try expectRefusal(64, "f16", folder, "generate -m model --dtype f16")
     try expectRefusal(64, "did you mean 'lstm'", folder, "mixers lsmt")
   }

@@ -59,6 +59,9 @@ import Testing
       head -c 11 whole | tail -c 1 > next
       \(common) -f next -n 29 --load-state b.state > end
       cat begin next end | cmp - whole
+      # Its prediction was saved as well, so that no prompt is needed.
+      \(common) -n 30 --load-state b.state > rest
+      cat begin rest | cmp - whole
       """
     let result = try CommandLineTool.shell(script, in: folder)
     #expect(result.code == 0, "\(result.text) \(result.errors)")

@@ -39,7 +39,7 @@ import Testing
     #expect(abs((totals["nats"]?.doubleValue ?? 0) / sum - 1) < 1e-6)
   }
 
-  @Test func aLoadedStateGoesOnAfterItsFirstByte() throws {
+  @Test func aLoadedStateGoesOn() throws {
     let folder = try TestFolder.withModel()
     // Half of the data is a whole number of pieces, so that both ways do the same arithmetic.
     try folder.write(Self.bytes, to: "whole")
@@ -47,12 +47,11 @@ import Testing
     try folder.write(Self.bytes.dropFirst(2048), to: "right")
     let script = """
       set -e
-      "$FERMATA" score -m model whole --per-token 2>> log | tail -n +2050 | cut -f 3 > expected
+      "$FERMATA" score -m model whole --per-token 2>> log | tail -n +2049 | cut -f 3 > expected
       "$FERMATA" score -m model left --save-state s.state >> log
       "$FERMATA" score -m model right --load-state s.state --per-token 2> totals > lines
-      head -n 1 lines | grep -q '^0.[0-9]*.NA$'
-      tail -n +2 lines | cut -f 3 | cmp - expected
-      grep -q '(2951 scored)' totals
+      cut -f 3 lines | cmp - expected
+      ! grep -q scored totals
       """
     let result = try CommandLineTool.shell(script, in: folder)
     #expect(result.code == 0, "\(result.text) \(result.errors)")

@@ -17,6 +17,7 @@
 #include "fermata_rotary.h"
 #include "fermata_dropout.h"
 #include "fermata_activation.h"
+#include "fermata_widen.h"
 #include "fermata_attention.h"
 #include "fermata_cross_entropy.h"
 #include "fermata_optimizer.h"

@@ -45,16 +45,16 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
 
   public var queryKeyValue: Linear
   public var output: Linear
-  public let heads: Int
-  public let keyValueHeads: Int
-  public let headWidth: Int
-  public let window: Int
-  public let sinks: Int
-  public let positions: any PositionScheme
+  public let core: AttentionCore
+  public var heads: Int { core.heads }
+  public var keyValueHeads: Int { core.keyValueHeads }
+  public var headWidth: Int { core.headWidth }
+  public var window: Int { core.window }
+  public var sinks: Int { core.sinks }
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
-    heads = options.heads
-    keyValueHeads = options.keyValueHeads ?? options.heads
+    let heads = options.heads
+    let keyValueHeads = options.keyValueHeads ?? options.heads
     guard heads > 0, keyValueHeads > 0, heads % keyValueHeads == 0 else {
       throw ConfigurationError(
         "mixer '\(Self.name)'", "num_key_value_heads (\(keyValueHeads)) must divide num_attention_heads (\(heads))")
@@ -63,9 +63,9 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
       throw ConfigurationError(
         "mixer '\(Self.name)'", "num_attention_heads (\(heads)) must divide the width (\(width)), or give head_dim")
     }
-    headWidth = options.headWidth ?? width / heads
-    window = options.window ?? 0
-    sinks = options.sinks ?? 0
+    let headWidth = options.headWidth ?? width / heads
+    let window = options.window ?? 0
+    let sinks = options.sinks ?? 0
     guard headWidth > 0, headWidth % 2 == 0, headWidth <= 4096, heads <= 4096 else {
       throw ConfigurationError("mixer '\(Self.name)'", "head_dim must be even and in 2...4096, got \(headWidth)")
     }
@@ -78,7 +78,10 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
     guard base > 1, base.isFinite else {
       throw ConfigurationError("mixer '\(Self.name)'", "rope_theta must be above 1, got \(base)")
     }
-    positions = try RotaryPositions(width: headWidth, base: base)
+    var core = AttentionCore(heads: heads, keyValueHeads: keyValueHeads, headWidth: headWidth)
+    (core.window, core.sinks) = (window, sinks)
+    core.positions = try RotaryPositions(width: headWidth, base: base)
+    self.core = core
     queryKeyValue = try Linear(width, (heads + 2 * keyValueHeads) * headWidth, random: &random)
     output = try Linear(heads * headWidth, width, random: &random)
   }
@@ -90,11 +93,8 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
 
   public var laws: Laws { Laws(cut: .causal, merge: .associative(cost: "keys and values of the stretch")) }
 
-  /// How many keys and values later tokens may still see.
-  private func kept(_ entries: Int) -> Int { window > 0 ? min(entries, window - 1 + sinks) : entries }
-
   public func stateBytes(batch: Int, length: Int, dtype: DType) -> Int {
-    2 * kept(length) * batch * keyValueHeads * headWidth * dtype.byteCount
+    core.stateBytes(batch: batch, length: length, dtype: dtype)
   }
 
   public func initialState(batch: Int) throws -> MixerState {
@@ -103,25 +103,20 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    var next = try AttentionMemory(state, layout: piece.layout, window: window, sinks: sinks)
-    let (query, key, value) = try projections(piece, positions: next.positions)
-    try next.append(keys: key.transposed(0, 1), values: value.transposed(0, 1))
-    let (keys, values) = try next.keysAndValues()
-    let mask = try next.mask()
-    let mixed = try attention(query, keys, values, mask: mask)
-    let y = try output(mixed.reshaped([piece.batch, piece.length, heads * headWidth]))
-    state = try next.finish()
-    return y
+    let (query, key, value) = try projections(piece)
+    return try output(core(query: query, key: key, value: value, layout: piece.layout, state: &state))
   }
 
-  func projections(_ piece: Piece, positions: Tensor) throws -> (Tensor, Tensor, Tensor) {
-    let (batch, length) = (piece.batch, piece.length)
+  private func projections(_ piece: Piece) throws -> (Tensor, Tensor, Tensor) {
     let (queryWidth, keyWidth) = (heads * headWidth, keyValueHeads * headWidth)
     let parts = try queryKeyValue(piece.values).split(sizes: [queryWidth, keyWidth, keyWidth], axis: 2)
-    let query = try self.positions.apply(parts[0].reshaped([batch, length, heads, headWidth]), positions: positions)
-    let key = try self.positions.apply(
-      parts[1].reshaped([batch, length, keyValueHeads, headWidth]), positions: positions)
-    return (query, key, try parts[2].reshaped([batch, length, keyValueHeads, headWidth]))
+    return (parts[0], parts[1], parts[2])
+  }
+
+  /// Queries, keys and values (batch, length, heads, headWidth), turned to the positions.
+  func projections(_ piece: Piece, positions: Tensor) throws -> (Tensor, Tensor, Tensor) {
+    let (query, key, value) = try projections(piece)
+    return try core.turned(query: query, key: key, value: value, layout: piece.layout, positions: positions)
   }
 
   // MARK: Merge law

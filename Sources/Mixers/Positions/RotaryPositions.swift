@@ -4,22 +4,38 @@ import FermataTensors
 import Foundation
 import RealModule
 
-/// Rotary positions (Su et al. 2021): features are turned in pairs by position · base^(-2i/width), so that the product
-/// of a query and a key depends on their distance alone.
+/// Rotary positions (Su et al. 2021): features are turned in pairs by position · frequency, by default base^(-2i/width), so
+/// that the product of a query and a key depends on their distance alone.
 public struct RotaryPositions: PositionScheme {
-  public var base: Double
-  /// How many features turn; the rest pass.
-  public var width: Int
+  /// Radians a token, one for each pair of features; features beyond 2 · count pass as they are.
+  public let frequencies: [Double]
+  /// What turned features are multiplied by, as some scalings to longer contexts ask for.
+  public let amplitude: Double
   /// Pairs (2i, 2i+1) instead of (i, i + width/2).
-  public var interleaved: Bool
+  public let interleaved: Bool
+  /// How many features turn.
+  public var width: Int { 2 * frequencies.count }
 
   public init(width: Int, base: Double = 10_000, interleaved: Bool = false) throws {
     try require(
       width > 0 && width % 2 == 0 && base > 1, "rotary positions", expected: "an even width and a base above 1",
       got: "width \(width), base \(base)")
-    self.width = width
-    self.base = base
+    try self.init(frequencies: Self.frequencies(width: width, base: base), interleaved: interleaved)
+  }
+
+  /// - Throws: `TensorError` unless there are frequencies and all numbers are finite.
+  public init(frequencies: [Double], amplitude: Double = 1, interleaved: Bool = false) throws {
+    try require(
+      !frequencies.isEmpty && frequencies.allSatisfy(\.isFinite) && amplitude.isFinite, "rotary positions",
+      expected: "at least one frequency, all finite", got: "\(frequencies.count) frequencies, amplitude \(amplitude)")
+    self.frequencies = frequencies
+    self.amplitude = amplitude
     self.interleaved = interleaved
+  }
+
+  /// base^(-2i/width)
+  static func frequencies(width: Int, base: Double) -> [Double] {
+    (0..<width / 2).map { Double.pow(base, -2 * Double($0) / Double(width)) }
   }
 
   public func apply(_ x: Tensor, positions: Tensor) throws -> Tensor {
@@ -27,19 +43,26 @@ public struct RotaryPositions: PositionScheme {
     return try rotary(x, cosine: cosine, sine: sine, width: width, interleaved: interleaved)
   }
 
-  /// Cosines and sines (batch or 1, length, width / 2), f32. Angles are taken in f64: at position 10⁶ an f32 angle
-  /// would be off by a tenth of a radian. Positions I32 or I64.
+  public func apply(query: Tensor, key: Tensor, positions: Tensor) throws -> (query: Tensor, key: Tensor) {
+    let (cosine, sine) = try angles(positions)
+    return (
+      try rotary(query, cosine: cosine, sine: sine, width: width, interleaved: interleaved),
+      try rotary(key, cosine: cosine, sine: sine, width: width, interleaved: interleaved)
+    )
+  }
+
+  /// Cosines and sines (batch or 1, length, width / 2) times the amplitude, f32. Angles are taken in f64: at position 10⁶
+  /// an f32 angle would be off by a tenth of a radian. Positions I32 or I64.
   public func angles(_ positions: Tensor) throws -> (cosine: Tensor, sine: Tensor) {
-    let half = width / 2
-    let frequencies = (0..<half).map { Double.pow(base, -2 * Double($0) / Double(width)) }
+    let half = frequencies.count
     let rows = try positions.values(as: Int64.self)
     var cosine = [Float](repeating: 0, count: rows.count * half)
     var sine = cosine
     for (row, position) in rows.enumerated() {
       for (index, frequency) in frequencies.enumerated() {
         let angle = Self.angle(position, frequency)
-        cosine[row * half + index] = Float(Double.cos(angle))
-        sine[row * half + index] = Float(Double.sin(angle))
+        cosine[row * half + index] = Float(amplitude * Double.cos(angle))
+        sine[row * half + index] = Float(amplitude * Double.sin(angle))
       }
     }
     let shape = positions.shape + [half]

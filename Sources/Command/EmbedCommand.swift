@@ -1,0 +1,104 @@
+import ArgumentParser
+import FermataFiles
+import FermataModels
+import FermataTensors
+import FermataTokenizers
+import Foundation
+
+/// Texts to vectors.
+struct EmbedCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "embed",
+    abstract: "Turn texts into vectors.",
+    discussion: """
+      Examples:
+        printf 'A cat.\\nA dog.\\n' | fermata embed -m bert
+        fermata embed -m llama --pooling last --no-normalize < lines.txt > vectors.jsonl
+
+      Each line of standard input is a text; each line of standard output is an object with its index, its number of \
+      tokens and its vector: the mean of the hidden states, that of the first token (cls), or that of the last.
+      """)
+
+  /// Which hidden states the vector is made of.
+  enum Pooling: String, ExpressibleByArgument, CaseIterable {
+    case mean, cls, last
+  }
+
+  @OptionGroup(title: "Model") var source: ModelSource
+
+  @Option(help: "mean, cls or last (default: last for models that read from left to right, else mean).")
+  var pooling: Pooling?
+
+  @Flag(inversion: .prefixedNo, help: "Scale vectors to length 1.")
+  var normalize = true
+
+  @OptionGroup(title: "Machine") var machine: MachineOptions
+
+  func run() throws {
+    try machine.apply()
+    InterruptFlag.install()
+    let model = try source.open()
+    let tokenizer = try source.tokenizer(of: model)
+    let pooling = pooling ?? (model is any CausalModel ? .last : .mean)
+    let output = StandardOutput()
+    var lines = LineReader(try InputReader("-"))
+    var index = 0
+    while let line = try lines.next() {
+      let tokens = try tokenizer.encode(line, addingSpecialTokens: true, parsingSpecialTokens: false)
+      guard !tokens.isEmpty else { throw UsageError("line \(index + 1) holds no token; leave empty lines out") }
+      let vector = try vector(of: tokens, model, pooling)
+      let numbers = vector.map { "\($0)" }.joined(separator: ",")
+      try output.write("{\"index\":\(index),\"tokens\":\(tokens.count),\"embedding\":[\(numbers)]}\n")
+      index += 1
+      try InterruptFlag().check()
+    }
+    try output.flush()
+  }
+
+  private func vector(of tokens: [Int], _ model: any PretrainedModel, _ pooling: Pooling) throws -> [Float] {
+    let ids = try Tensor(tokens.map { Int32(clamping: $0) }, shape: [1, tokens.count])
+    let states = try model.hiddenStates(ModelInputs(tokens: ids)).select(0, axis: 0)
+    let pooled =
+      switch pooling {
+      case .mean: try states.mean(axis: 0, keepingAxis: false)
+      case .cls: try states.select(0, axis: 0)
+      case .last: try states.select(tokens.count - 1, axis: 0)
+      }
+    let vector = try pooled.floats()
+    let size = vector.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
+    guard size.isFinite else {
+      throw TensorError("embed", expected: "finite hidden states", got: "\(size)", advice: "the weights are damaged")
+    }
+    return normalize && size > 0 ? vector.map { Float(Double($0) / size) } : vector
+  }
+}
+
+/// Lines of an input, without their ends; what follows the last end is a line when it is not empty.
+struct LineReader {
+  private let reader: InputReader
+  private var waiting: [UInt8] = []
+  private var start = 0
+  private var isAtEnd = false
+
+  init(_ reader: InputReader) { self.reader = reader }
+
+  mutating func next() throws -> [UInt8]? {
+    while true {
+      if let end = waiting[start...].firstIndex(of: UInt8(ascii: "\n")) {
+        defer { start = end + 1 }
+        let line = waiting[start..<end]
+        return Array(line.last == UInt8(ascii: "\r") ? line.dropLast() : line)
+      }
+      if isAtEnd {
+        defer { start = waiting.count }
+        return start < waiting.count ? Array(waiting[start...]) : nil
+      }
+      waiting.removeFirst(start)
+      start = 0
+      // Short reads, so that a pipe that is written slowly is answered line by line where the reader allows it.
+      let more = try reader.read(1 << 12)
+      waiting += more
+      isAtEnd = more.isEmpty
+    }
+  }
+}
