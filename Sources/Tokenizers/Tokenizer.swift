@@ -37,8 +37,14 @@ public protocol TokenDecoder: Sendable {
   /// The bytes that are certain once this id is known; they may end inside a character.
   /// - Throws: `TokenizerError` for ids outside the vocabulary.
   mutating func push(_ id: Int) throws -> [UInt8]
+  /// The same, appended to what is there.
+  mutating func push(_ id: Int, into bytes: inout [UInt8]) throws
   /// The bytes that waited for what comes next. The decoder is then at the beginning again.
   mutating func finish() -> [UInt8]
+}
+
+extension TokenDecoder {
+  public mutating func push(_ id: Int, into bytes: inout [UInt8]) throws { bytes += try push(id) }
 }
 
 extension Tokenizer {
@@ -52,7 +58,7 @@ extension Tokenizer {
   public func decode(_ ids: some Sequence<Int>, skippingSpecialTokens: Bool) throws -> [UInt8] {
     var decoder = makeDecoder(skippingSpecialTokens: skippingSpecialTokens)
     var bytes: [UInt8] = []
-    for id in ids { bytes += try decoder.push(id) }
+    for id in ids { try decoder.push(id, into: &bytes) }
     return bytes + decoder.finish()
   }
 

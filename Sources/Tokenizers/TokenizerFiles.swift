@@ -10,7 +10,15 @@ public enum TokenizerFiles {
     var load: @Sendable (_ path: String) throws -> any Tokenizer
   }
 
-  private static let formats: [Format] = []
+  private static let formats: [Format] = [
+    Format(
+      name: "tokenizer.json", matches: { $0.hasSuffix(".json") || beginsLikeJSON($0) },
+      load: { try TokenizerJSON.load($0) }),
+    Format(name: "GGUF", matches: { GGUFFile.matches($0) }, load: { try GGUFTokenizer.load($0) }),
+    Format(
+      name: "SentencePiece model", matches: { $0.hasSuffix(".model") || SentencePieceFile.matches($0) },
+      load: { try SentencePieceTokenizer.load($0) }),
+  ]
 
   /// Tokenizers that need no file.
   private static let named: [String: @Sendable () -> any Tokenizer] = [
@@ -18,7 +26,7 @@ public enum TokenizerFiles {
   ]
 
   /// Files that a model folder may hold its tokenizer in, best first.
-  private static let fileNames: [String] = []
+  private static let fileNames = ["tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"]
 
   /// Reads a tokenizer.
   /// - Parameter path: a file of a known kind; a model's folder, or that of a training run; or a name: `bytes`, `dna`.
@@ -35,10 +43,18 @@ public enum TokenizerFiles {
     return try format.load(path)
   }
 
+  private static func beginsLikeJSON(_ path: String) -> Bool {
+    guard let mapping = try? FileMapping(path) else { return false }
+    return mapping.bytes.first { $0 > 0x20 } == UInt8(ascii: "{")
+  }
+
   private static func load(folder: String) throws -> any Tokenizer {
     let folders = [folder] + ["best", "last"].map { AtomicFolder.current(PathQuery.join(folder, $0)) }
     for folder in folders where PathQuery.isFolder(folder) {
       for name in fileNames where PathQuery.status(PathQuery.join(folder, name)) != nil {
+        return try load(PathQuery.join(folder, name))
+      }
+      if let name = try PathQuery.names(in: folder).first(where: { $0.hasSuffix(".gguf") }) {
         return try load(PathQuery.join(folder, name))
       }
       if let tokenizer = try ofConfiguration(PathQuery.join(folder, "config.json")) { return tokenizer }
@@ -46,7 +62,7 @@ public enum TokenizerFiles {
     throw FileError(
       path: folder, operation: "read the tokenizer", kind: .missing, reason: "the folder holds none",
       advice:
-        "a model's folder holds \((fileNames + ["a config.json that says \"tokenizer\": \"bytes\""]).joined(separator: " or "))"
+        "a model's folder holds \((fileNames + ["a .gguf file", "a config.json that says \"tokenizer\": \"bytes\""]).joined(separator: " or "))"
     )
   }
 

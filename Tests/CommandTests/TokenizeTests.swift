@@ -26,6 +26,29 @@ import Testing
     #expect(special.text == "A[SEP]C")
   }
 
+  @Test func filesAndTheirSpecialTokens() throws {
+    let folder = try TestFolder()
+    let file = """
+      {"added_tokens": [{"id": 3, "content": "<s>", "special": true}], "pre_tokenizer": {"type": "Whitespace"},
+       "post_processor": {"type": "BertProcessing", "cls": ["<s>", 3], "sep": ["<s>", 3]},
+       "model": {"type": "WordLevel", "vocab": {"one": 0, "two": 1, "?": 2}, "unk_token": "?"}}
+      """
+    try folder.write(file, to: "tokenizer.json")
+    let script = """
+      printf 'one <s>two three' > text
+      "$FERMATA" tokenize -m . --ids < text
+      "$FERMATA" tokenize -m tokenizer.json --ids --special < text
+      "$FERMATA" tokenize -m . < text
+      echo 3 0 1 | "$FERMATA" detokenize -m .
+      """
+    let result = try CommandLineTool.shell(script, in: folder)
+    #expect(
+      result.text == "0 3 1 2\n3 0 3 1 2 3\n0\t\"one\"\n3\t\"<s>\"\n1\t\"two\"\n2\t\"?\"\none two", "\(result.errors)")
+    try folder.write(file.replacingOccurrences(of: "WordLevel", with: "WordLevle"), to: "tokenizer.json")
+    let broken = try CommandLineTool.run("tokenize", "-m", ".", in: folder)
+    #expect(broken.code == 65 && broken.errors.contains("did you mean 'WordLevel'?"))
+  }
+
   @Test func refusalsAreOneClearLine() throws {
     let folder = try TestFolder()
     let bad = try CommandLineTool.shell("echo 1 two | \"$FERMATA\" detokenize -m bytes", in: folder)
