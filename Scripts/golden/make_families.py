@@ -88,6 +88,22 @@ CASES = {
              dict(d_model=16, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=24, decoder_ffn_dim=20,
                   encoder_attention_heads=4, decoder_attention_heads=2, scale_embedding=True,
                   decoder_start_token_id=2, forced_eos_token_id=2), 17, "right", None),
+    "mamba": ("MambaConfig", "MambaForCausalLM", dict(state_size=5, time_step_rank=3), 30, None, None),
+    "mamba_padded_left": ("MambaConfig", "MambaForCausalLM", dict(state_size=5, time_step_rank=3), 19, "left", "mamba"),
+    "mamba_padded_right": ("MambaConfig", "MambaForCausalLM", dict(state_size=5, time_step_rank=3), 19, "right", "mamba"),
+    "mamba_inner": ("MambaConfig", "MambaModel",
+                    dict(state_size=4, expand=1, conv_kernel=2, use_bias=True, use_conv_bias=False), 13, None, None),
+    "mamba_untied": ("MambaConfig", "MambaForCausalLM", dict(state_size=3, tie_word_embeddings=False), 13, None, None),
+    "mamba2": ("Mamba2Config", "Mamba2ForCausalLM",
+               dict(num_heads=4, head_dim=8, state_size=6, n_groups=2, chunk_size=8), 30, None, None),
+    "mamba2_padded_left": ("Mamba2Config", "Mamba2ForCausalLM",
+                           dict(num_heads=4, head_dim=8, state_size=6, n_groups=2, chunk_size=8), 19, "left", "mamba2"),
+    "mamba2_padded_right": ("Mamba2Config", "Mamba2ForCausalLM",
+                            dict(num_heads=4, head_dim=8, state_size=6, n_groups=2, chunk_size=8), 19, "right", "mamba2"),
+    "mamba2_limits": ("Mamba2Config", "Mamba2ForCausalLM",
+                      dict(num_heads=4, head_dim=8, state_size=5, n_groups=1, conv_kernel=2, time_step_limit=[0.4, 0.8],
+                           tie_word_embeddings=True, use_bias=True, use_conv_bias=False), 21, None, None),
+    "mamba2_inner": ("Mamba2Config", "Mamba2Model", dict(num_heads=2, head_dim=16, state_size=5, n_groups=1), 13, None, None),
 }
 
 
@@ -140,6 +156,15 @@ def continuations(model, given):
     return found
 
 
+def named(value):
+    """Infinities as transformers writes them into config.json."""
+    if isinstance(value, dict):
+        return {key: named(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [named(item) for item in value]
+    return {"__float__": "Infinity"} if value == float("inf") else value
+
+
 def main():
     os.makedirs(OUTPUT, exist_ok=True)
     made = {}
@@ -148,7 +173,8 @@ def main():
         generator = torch.Generator().manual_seed(217 if name == "bart" else 100 + index)
         common = {k: v for k, v in SMALL.items() if not (config_class == "GPT2Config" and k.startswith(("hidden", "inter", "num_", "max_")))
                   and not (config_class == "BartConfig" and k.startswith(("hidden", "inter", "num_")))
-                  and not (config_class == "BertConfig" and k == "num_key_value_heads")}
+                  and not (config_class == "BertConfig" and k == "num_key_value_heads")
+                  and not (config_class.startswith("Mamba") and k.startswith(("inter", "num_attention", "num_key", "max_")))}
         config = getattr(transformers, config_class)(**{**common, **settings})
         config.architectures = [model_class]
         model = getattr(transformers, model_class)(config).eval().float()
@@ -177,7 +203,7 @@ def main():
         if name == "bart":
             tensors.update(continuations(model, given))
         metadata = {
-            "config": json.dumps(config.to_dict() | {"architectures": [model_class]}, default=str),
+            "config": json.dumps(named(config.to_dict() | {"architectures": [model_class]}), default=str),
             "weights_of": shared or name,
             "fermata": json.dumps({"transformers": transformers.__version__, "torch": torch.__version__}),
         }

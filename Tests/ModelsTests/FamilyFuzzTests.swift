@@ -11,7 +11,8 @@ import Testing
 @Suite struct FamilyFuzzTests {
   private static let isLong = ProcessInfo.processInfo.environment["FERMATA_LONG_TESTS"] == "1"
   private static let values: [JSONValue] = [
-    0, 1, -1, 2, 3, 5, 41, 64, 1000, .int(Int.max), .int(Int.min), .int(1 << 32), .int(1 << 40), 0.5, 1e-320, 1e308,
+    0, 1, -1, 2, 3, 5, 41, 64, 1000, .int(Int.max), .int(Int.min), .int(1 << 32), .int(1 << 40), 0.5,
+    .double(.leastNonzeroMagnitude), 1e308,
     .double(.infinity), .double(.nan), "", "x", "gelu", "sliding_attention", true, false, .null, [], [1], ["x"], [:],
     ["rope_type": "dynamic", "factor": 2], ["type": "yarn", "factor": 0.1], ["rope_type": "longrope"],
     ["rope_theta": 1e308], ["rope_type": "llama3", "factor": 1e300, "low_freq_factor": 1, "high_freq_factor": 2],

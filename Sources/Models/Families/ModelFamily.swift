@@ -23,7 +23,8 @@ public protocol ModelFamily: Sendable {
 public struct FamilyRegistry: Sendable {
   /// Everything Fermata reads.
   public static let standard = FamilyRegistry([
-    Llama.self, Mistral.self, Qwen2.self, Qwen3.self, Gemma2.self, GPT2.self, Bert.self, Bart.self,
+    Llama.self, Mistral.self, Qwen2.self, Qwen3.self, Gemma2.self, GPT2.self, MambaFamily.self, Mamba2Family.self,
+    Bert.self, Bart.self,
   ])
 
   public private(set) var families: [any ModelFamily.Type]
