@@ -10,7 +10,7 @@ let tensors: [Target.Dependency] = ["CFermataKernels", "FermataTensors"]
 let layers: [Target.Dependency] = tensors + ["FermataLayers"]
 let mixers: [Target.Dependency] = layers + ["FermataFiles", "FermataMixers"]
 let models: [Target.Dependency] = mixers + ["FermataModels"]
-let inference: [Target.Dependency] = models + ["FermataTokenizers", "FermataInference"]
+let inference: [Target.Dependency] = models + ["FermataTokenizers", "FermataTemplates", "FermataInference"]
 let training: [Target.Dependency] = inference + ["FermataTasks", "FermataReports", "FermataTraining"]
 
 let package = Package(
@@ -36,8 +36,10 @@ let package = Package(
     .target(name: "FermataLayers", dependencies: tensors, path: "Sources/Layers"),
     .target(name: "FermataMixers", dependencies: layers + ["FermataFiles", realModule], path: "Sources/Mixers"),
     .target(name: "FermataModels", dependencies: mixers, path: "Sources/Models"),
+    .target(name: "FermataTemplates", dependencies: ["FermataFiles"], path: "Sources/Templates"),
     .target(
-      name: "FermataInference", dependencies: models + ["FermataTokenizers", realModule], path: "Sources/Inference"),
+      name: "FermataInference", dependencies: models + ["FermataTokenizers", "FermataTemplates", realModule],
+      path: "Sources/Inference"),
     .target(name: "FermataTasks", dependencies: ["FermataFiles"], path: "Sources/Tasks"),
     .target(name: "FermataReports", dependencies: ["FermataFiles"], path: "Sources/Reports"),
     .target(
@@ -49,6 +51,7 @@ let package = Package(
     .target(name: "FermataTestSupport", dependencies: tensors, path: "Tests/Support"),
     .testTarget(name: "FilesTests", dependencies: ["FermataFiles"]),
     .testTarget(name: "TokenizersTests", dependencies: ["FermataFiles", "FermataTokenizers"]),
+    .testTarget(name: "TemplatesTests", dependencies: ["FermataFiles", "FermataTemplates"]),
     .testTarget(name: "TasksTests", dependencies: ["FermataFiles", "FermataTasks"]),
     .testTarget(name: "ReportsTests", dependencies: ["FermataFiles", "FermataReports"]),
     .testTarget(name: "TensorsTests", dependencies: tensors + ["FermataTestSupport"]),
@@ -58,7 +61,7 @@ let package = Package(
     .testTarget(name: "InferenceTests", dependencies: inference + ["FermataTestSupport"]),
     .testTarget(
       name: "TrainingTests", dependencies: training + ["FermataTestSupport"], exclude: ["StepCosts.json"]),
-    .testTarget(name: "CommandTests", dependencies: training + ["FermataTokenizers", "Fermata", "FermataCommand"]),
+    .testTarget(name: "CommandTests", dependencies: training + ["Fermata", "FermataCommand"]),
   ],
   swiftLanguageModes: [.v6]
 )

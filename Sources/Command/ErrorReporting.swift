@@ -3,6 +3,7 @@ import FermataFiles
 import FermataMixers
 import FermataReports
 import FermataTasks
+import FermataTemplates
 import FermataTensors
 import FermataTokenizers
 import FermataTraining
@@ -59,7 +60,7 @@ enum ErrorReporting {
     case let error as DataError: dataCode(error)
     case let error as TrainingError: trainingCode(error)
     case let error as TensorError: error.operation == "allocation" ? Exit.system : Exit.data
-    case is JSONError, is ConfigurationError, is TokenizerError: Exit.data
+    case is JSONError, is ConfigurationError, is TokenizerError, is TemplateError: Exit.data
     case is LogError: Exit.inputOutput
     case is Interrupted: InterruptFlag().exitCode
     default: nil

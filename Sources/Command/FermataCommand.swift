@@ -11,6 +11,7 @@ struct RootCommand: ParsableCommand {
       Examples:
         fermata train book.txt -o runs/book              train a model on a text
         fermata generate -m runs/book -p "Once upon"     stream text from it
+        fermata chat -m models/assistant                 talk with a model
         fermata score -m runs/book other.txt             bits per byte of a file
         fermata info -m runs/book                        what a model is
         fermata tokenize -m runs/book < text.txt         token ids of a text
@@ -24,8 +25,9 @@ struct RootCommand: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      TrainCommand.self, GenerateCommand.self, ScoreCommand.self, LogitsCommand.self, EmbedCommand.self,
-      ExportCommand.self, InfoCommand.self, TokenizeCommand.self, DetokenizeCommand.self, MixersCommand.self,
+      TrainCommand.self, GenerateCommand.self, ChatCommand.self, ScoreCommand.self, LogitsCommand.self,
+      EmbedCommand.self, ExportCommand.self, InfoCommand.self, TokenizeCommand.self, DetokenizeCommand.self,
+      MixersCommand.self,
       TaskCommand.self, ProcessorCommand.self,
     ])
 }

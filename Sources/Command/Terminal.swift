@@ -61,6 +61,12 @@ struct InterruptFlag: Sendable {
     return flag
   }
 
+  /// Forgets a signal that was dealt with; the next one sets the flag again.
+  static func reset() {
+    receivedSignal.store(0, ordering: .relaxed)
+    install()
+  }
+
   /// Writing to a pipe that nobody reads becomes an error that is handled, rather than a silent end.
   static func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
 }

@@ -6,6 +6,7 @@
 @_exported import FermataModels
 @_exported import FermataReports
 @_exported import FermataTasks
+@_exported import FermataTemplates
 @_exported import FermataTensors
 @_exported import FermataTokenizers
 @_exported import FermataTraining

@@ -31,7 +31,7 @@ public struct MemoryEstimate: Sendable {
     }
     // Two sizes, both with rows enough for products to pack their weights as the run's will. Where rows are short, batches
     // differ instead of lengths.
-    let short = min(64, options.length)
+    let short = min(256, options.length)
     let rows = (ProductWeight.fewestRows + short - 1) / short
     let isLong = options.length > short
     let small = try Self.peak(model, options, batch: rows, length: short)

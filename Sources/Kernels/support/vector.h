@@ -167,8 +167,12 @@ FM_INLINE vf FM(v_reciprocal)(vf x) {
 
 /// 1 / (1 + e^-x); below -86 it is 0.
 FM_INLINE vf FM(v_sigmoid)(vf x) {
-  vf y = FM(v_reciprocal)(FM(v_set)(1.0f) + FM(v_exp)(FM(v_min)(FM(v_set)(86.0f), -x)));
-  return FM(v_select)(x < FM(v_set)(-86.0f), FM(v_set)(0), y);
+#if defined(__x86_64__) && FM_LANES == 16
+  // The quick reciprocal has no subnormal results: where there are some, and that is seldom, divide.
+  if (__builtin_expect(_mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-86.0f), _CMP_LT_OQ) == 0, 1))
+    return FM(v_reciprocal)(FM(v_set)(1.0f) + FM(v_exp)(-x));
+#endif
+  return FM(v_set)(1.0f) / (FM(v_set)(1.0f) + FM(v_exp)(-x));
 }
 
 /// tanh x = sign(x) (1 - 2 / (e^{2|x|} + 1)); a short odd polynomial near zero keeps the relative error small.
