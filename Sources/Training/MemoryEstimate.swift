@@ -1,3 +1,4 @@
+import FermataLayers
 import FermataModels
 import FermataTasks
 import FermataTensors
@@ -30,15 +31,19 @@ public struct MemoryEstimate: Sendable {
       held += Int(min(Double(kept) * Double(state), 1e18))
     }
     // Two sizes, both with rows enough for products to pack their weights as the run's will. Where rows are short, batches
-    // differ instead of lengths.
-    let short = min(256, options.length)
+    // differ instead of lengths. Packed weights are made first and counted by themselves, so that they hide no activations.
+    let short = min(64, options.length)
     let rows = (ProductWeight.fewestRows + short - 1) / short
     let isLong = options.length > short
-    let small = try Self.peak(model, options, batch: rows, length: short)
-    let large = try Self.peak(model, options, batch: isLong ? rows : 2 * rows, length: isLong ? 2 * short : short)
+    try model.dropPackedWeights()
+    let packed = try Self.measure(model, options, batch: rows, length: short).left
+    let small = try Self.measure(model, options, batch: rows, length: short).peak
+    let large = try Self.measure(
+      model, options, batch: isLong ? rows : 2 * rows, length: isLong ? 2 * short : short
+    ).peak
     let perToken = max(0, Double(large - small) / Double(rows * short))
     let fixed = max(0, Double(small) - perToken * Double(rows * short))
-    activations = Int(min(fixed + perToken * Double(options.batch * options.length), 1e18)) + held
+    activations = Int(min(fixed + perToken * Double(options.batch * options.length), 1e18)) + held + packed
   }
 
   /// Throws unless the run fits.
@@ -50,18 +55,23 @@ public struct MemoryEstimate: Sendable {
     }
   }
 
-  /// Peak bytes above what was alive before, of one forward and backward. Packed weights are among them.
-  private static func peak(_ model: LanguageModel, _ options: TrainingOptions, batch: Int, length: Int) throws -> Int {
+  /// Bytes of one forward and backward above what was alive before: at the peak, and left in packed weights.
+  private static func measure(
+    _ model: LanguageModel, _ options: TrainingOptions, batch: Int, length: Int
+  ) throws -> (peak: Int, left: Int) {
     var model = model
     model.computeType = options.computeType
     let tokens = try Tensor.zeros([batch, length], .int32)
     let piece = TokenPiece(tokens: tokens, targets: tokens, layout: .init(batch: batch, length: length))
-    try model.dropPackedWeights()
-    let peak = try Memory.measure {
-      try PiecewiseGradient.truncated(model, piece, state: model.initialState(batch: batch), scale: 1)
-    }.peak
-    // Gradients are counted with the parameters.
-    return max(0, peak - 4 * (try model.parameterCount()))
+    // With the embedding alone tracked, activations are those of training, but gradients of weights, which are counted with
+    // the parameters, do not stand beside them: at short lengths they are larger, and would hide how activations grow.
+    model.embedding = try model.embedding.tracked()
+    let found = try Memory.measure {
+      var state = try model.initialState(batch: batch)
+      let loss = try model.loss(piece.tokens, targets: piece.targets, layout: piece.layout, state: &state, scale: 1)
+      _ = try gradients(of: loss.total)
+    }
+    return (found.peak, max(0, found.left))
   }
 
   /// Bytes the system can give: what the kernel calls available, or what a control group leaves, whichever is less.

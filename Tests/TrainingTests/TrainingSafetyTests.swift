@@ -173,8 +173,8 @@ import Testing
     #expect(many - few >= (1 << 24) * 16 * 2 * 9 - (1 << 20))
   }
 
-  /// Short rows, rows of the estimate's own length and longer ones; weights are packed in all of them. Blocks come in steps of a
-  /// quarter, and states cost each row the same: in a model this small neither is little.
+  /// Short rows, rows of the estimate's own length and longer ones. The estimate adds up maxima that need not fall together;
+  /// blocks come in steps of a quarter, and in a model this small states cost something too.
   @Test(arguments: [(8, 16), (3, 64), (4, 160)]) func theEstimateIsThePeak(_ batch: Int, _ length: Int) throws {
     let options = Fixture.options {
       $0.batch = batch; $0.length = length; $0.computeType = .bfloat16
@@ -190,7 +190,7 @@ import Testing
       try PiecewiseGradient.truncated(running, piece, state: running.initialState(batch: batch), scale: 1)
     }.peak
     let ratio = try Double(expected + 4 * model.parameterCount()) / Double(measured)
-    #expect(ratio > 0.75 && ratio < 1.6, "estimated over measured: \(ratio)")
+    #expect(ratio > 0.85 && ratio < 2.2, "estimated over measured: \(ratio)")
   }
 
   @Test func theCacheIsWithinTheLimit() throws {
