@@ -11,6 +11,7 @@ import Testing
     "linear_attention", "linear_attention_norm", "retnet", "lightning_attention", "gated_linear_attention",
     "delta_rule",
     "delta_rule_negative", "gated_delta_rule", "gated_delta_rule_convolution", "based", "mixture_of_memories",
+    "mamba", "mamba_biases", "mamba2", "mamba2_groups",
   ]
 
   @Test(arguments: names) func givesTheReferencesAnswers(_ name: String) throws {

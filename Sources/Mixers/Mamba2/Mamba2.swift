@@ -62,8 +62,8 @@ public struct Mamba2: RegisteredMixer, ConvolvedRecurrence {
     source: "Dao & Gu 2024")
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
   public static let examples = [
-    #"{"head_dim": 8, "state_size": 16}"#, #"{"head_dim": 11, "state_size": 6, "n_groups": 2}"#,
-    #"{"head_dim": 33, "state_size": 5, "conv_kernel": 3, "expand": 3, "time_step_limit": [0, 1], "use_bias": true, "use_conv_bias": false}"#,
+    #"{"head_dim": 4, "state_size": 6, "n_groups": 2}"#,
+    #"{"head_dim": 3, "state_size": 5, "conv_kernel": 3, "expand": 3, "time_step_limit": [0, 1], "use_bias": true, "use_conv_bias": false}"#,
   ]
 
   /// width → (z, xBC, δ)
