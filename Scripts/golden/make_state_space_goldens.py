@@ -144,20 +144,20 @@ def h3(folder, checkout):
     first[:, 0] = 1
 
     def run(x, p):
-        q, k, v = p["in_proj.weight"].split(WIDTH)
-        qb, kb, vb = p["in_proj.bias"].split(WIDTH)
-        # The authors' heads are the inner axis of the output, ours the outer.
-        columns = p["o_proj.weight"].reshape(WIDTH, heads, head_dim).transpose(1, 2).reshape(WIDTH, WIDTH)
+        # Our features lie head after head last, theirs first; their output's as ours.
+        turn = lambda rows: rows.unflatten(0, (head_dim, heads)).transpose(0, 1).flatten(0, 1)
+        q, k, v = (turn(rows) for rows in p["in_proj.weight"].split(WIDTH))
+        qb, kb, vb = (turn(rows) for rows in p["in_proj.bias"].split(WIDTH))
         theirs = {
             "q_proj.weight": q, "q_proj.bias": qb, "k_proj.weight": k, "k_proj.bias": kb, "v_proj.weight": v,
             "v_proj.bias": vb, "ssm_k_D": torch.zeros(WIDTH, dtype=torch.float64), "ssm_k_kernel.kernel.B": first,
-            "ssm_k_kernel.kernel.C": p["shift.weight"].flip(2).transpose(0, 1),
+            "ssm_k_kernel.kernel.C": turn(p["shift.weight"].flip(2)).transpose(0, 1),
             "kernel.kernel.C": p["kernel.C"].unsqueeze(0),
             "kernel.kernel.B": torch.tensor([1.0, 0.0]).double().expand(heads, MODES, 2),
             "kernel.kernel.log_dt": p["kernel.log_dt"],
             "kernel.kernel.inv_A_real": p["kernel.log_A_real"].reshape(heads, MODES),
             "kernel.kernel.A_imag": p["kernel.A_imag"].reshape(heads, MODES), "D": p["kernel.D"],
-            "output_linear.weight": columns, "output_linear.bias": p["o_proj.bias"],
+            "output_linear.weight": p["o_proj.weight"], "output_linear.bias": p["o_proj.bias"],
         }
         return torch.func.functional_call(module, theirs, (x,))
 

@@ -7,7 +7,8 @@ import FermataTensors
 ///     q, k, v = W x + b;   k̃ = shift(k);   S = diagonal(k̃ᵀ v) a head;   o_t = q_t S_t;   y = W_o o + b_o
 ///
 /// The shift keeps the last shift_size keys and reads them with learned weights: a convolution of that width. The diagonal layer
-/// is S4D's system, one for every head, applied to each of the head_dim² products of a head.
+/// is S4D's system, one for every head, applied to each of the head_dim² products of a head. Feature i · heads + h of q, k, v
+/// and o is feature i of head h.
 ///
 /// State: the last shift_size − 1 keys and the modes of every product, f32, whatever the length:
 /// 4 · batch · width · (state_size · head_dim + shift_size − 1) bytes.
@@ -110,19 +111,20 @@ public struct H3: RegisteredMixer, MergingMixer {
     let parts = try input(piece.values).split(sizes: [width, width, width], axis: 2)
     let (mixed, keys, final) = try scan(
       keys: parts[1], values: parts[2], tail: state.tensor("keys"), state: state.tensor("state"), layout: piece.layout)
-    let read = try perHead(parts[0], column: true) * mixed.reshaped(headShape(piece))
-    let y = try output(read.sum(axis: 3).reshaped([piece.batch, piece.length, width]))
+    let heads = try mixed.reshaped([piece.batch, piece.length, headWidth, headWidth, self.heads])
+    let read = try perHead(parts[0], first: true) * heads
+    let summed = headWidth == 1 ? read : try read.sum(axis: 2)
+    let y = try output(summed.reshaped([piece.batch, piece.length, width]))
     state["keys"] = keys
     state["state"] = final
     state.position = position
     return y
   }
 
-  private func headShape(_ piece: Piece) -> [Int] { [piece.batch, piece.length, heads, headWidth, headWidth] }
-
-  /// (batch, length, width) as (batch, length, heads, head_dim, 1), or with the last two axes exchanged.
-  private func perHead(_ x: Tensor, column: Bool) throws -> Tensor {
-    try x.reshaped([x.shape[0], x.shape[1], heads, column ? headWidth : 1, column ? 1 : headWidth])
+  /// (batch, length, width) as (batch, length, head_dim, 1, heads), or with the two axes in the middle exchanged. Heads come
+  /// last so that products run along memory.
+  private func perHead(_ x: Tensor, first: Bool) throws -> Tensor {
+    try x.reshaped([x.shape[0], x.shape[1], first ? headWidth : 1, first ? 1 : headWidth, heads])
   }
 
   /// ā, 2 C b̄ and D for every product of a head.
@@ -136,7 +138,8 @@ public struct H3: RegisteredMixer, MergingMixer {
     let (decay, readout) = try system.discretised()
     let square = headWidth * headWidth
     func spread(_ x: Tensor) throws -> Tensor {
-      try x.expanded(at: -1).broadcast(to: x.shape + [square]).reshaped(Array(x.shape.dropLast()) + [products])
+      let outer = Array(x.shape.dropLast())
+      return try x.expanded(at: -2).broadcast(to: outer + [square, heads]).reshaped(outer + [products])
     }
     return try remembered([decay, readout, system.skip]) {
       Spread(decay: try spread(decay), readout: try spread(readout), skip: try spread(system.skip))
@@ -148,7 +151,7 @@ public struct H3: RegisteredMixer, MergingMixer {
     output: Tensor, keys: Tensor, state: Tensor
   ) {
     let shifted = try shift(keys, tail: tail, resets: layout.resets, valid: layout.valid)
-    let outer = try perHead(shifted.output, column: true) * perHead(values, column: false)
+    let outer = try perHead(shifted.output, first: true) * perHead(values, first: false)
     let spread = try spread()
     let mixed = try diagonalScan(
       outer.reshaped([values.shape[0], values.shape[1], products]), decay: spread.decay, readout: spread.readout,
