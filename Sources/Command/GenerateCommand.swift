@@ -150,6 +150,7 @@ struct GenerateCommand: ParsableCommand {
     try session.read(tokens)
     var beamOptions = BeamOptions(configuration, limit: options.limit ?? 256)
     beamOptions.beams = beams ?? configuration.beams
+    beamOptions.vocabularySize = tokenizer.vocabularySize
     beamOptions.endTokens = ignoresEnd ? [] : options.endTokens.union(tokenizer.endTokens)
     let best = try BeamSearch.run(session, options: beamOptions)
     let output = StandardOutput()

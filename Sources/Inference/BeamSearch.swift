@@ -19,6 +19,8 @@ public struct BeamOptions: Sendable {
   public var forcedEnd: Int?
   /// No run of so many tokens is written twice; 0: any may.
   public var unrepeatedRun = 0
+  /// Tokens from this number on are never written: weights are often padded to a round number of them.
+  public var vocabularySize = Int.max
 
   public init() {}
 
@@ -112,7 +114,7 @@ public enum BeamSearch {
   private static func logProbabilities(
     _ beam: Beam, _ options: BeamOptions, written: Int, before: Int
   ) throws -> [Float] {
-    let logits = beam.session.logits ?? []
+    let logits = Array((beam.session.logits ?? []).prefix(options.vocabularySize))
     let forced = written == 0 ? options.forcedBegin : written == options.limit - 1 ? options.forcedEnd : nil
     if let forced, logits.indices.contains(forced) {
       var scores = [Float](repeating: -.infinity, count: logits.count)

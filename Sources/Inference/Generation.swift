@@ -33,6 +33,8 @@ public struct Generator: Sendable {
   private let options: GenerationOptions
   private let stops: [[UInt8]]
   private let endTokens: Set<Int>
+  /// Tokens from this number on have no text: weights are often padded to a round number of them.
+  private let tokensWithText: Int
   private var decoder: any TokenDecoder
   private var held: [UInt8] = []
 
@@ -61,6 +63,7 @@ public struct Generator: Sendable {
     stops = options.stops.filter { !$0.isEmpty }.map { Array($0.utf8) }
     self.session = session
     endTokens = tokenizer.endTokens.union(options.endTokens).union(session.model.otherThanBytes)
+    tokensWithText = session.model is LanguageModel ? .max : tokenizer.vocabularySize
     decoder = tokenizer.makeDecoder(skippingSpecialTokens: true)
     try self.session.read(tokens)
     if self.session.logits == nil {
@@ -77,7 +80,7 @@ public struct Generator: Sendable {
     if let limit = options.limit, generated >= limit { return finish(.length) }
     if let most = session.model.maximumLength, session.position >= most { return finish(.length) }
     guard let logits = session.logits else { return finish(.length) }
-    let token = try sampler.next(logits, hiding: options.ignoresEnd ? endTokens : [])
+    let token = try sampler.next(Array(logits.prefix(tokensWithText)), hiding: options.ignoresEnd ? endTokens : [])
     generated += 1
     if endTokens.contains(token) { return finish(.endOfDocument) }
     try session.read([token])
