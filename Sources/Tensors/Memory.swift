@@ -76,6 +76,11 @@ public enum Memory {
     set { state.withLock { $0.limit = newValue } }
   }
 
+  /// Whether copies that only save time may take so many bytes more: they leave half of the limit to what must be there.
+  package static func hasRoomToSpare(for bytes: Int) -> Bool {
+    state.withLock { bytes <= $0.limit / 2 - $0.live }
+  }
+
   /// Gives cached blocks back to the system.
   public static func releaseCache() {
     let blocks = state.withLock { state in

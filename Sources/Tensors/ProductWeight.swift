@@ -94,7 +94,7 @@ package struct PackedCopies: ~Copyable, Sendable {
   /// Whether there may be some: asked at every token, so without the lock.
   private let hasAny = Atomic<Bool>(false)
 
-  /// nil where packing brings nothing.
+  /// nil where packing brings nothing, or would take memory that others need.
   func copy(of view: Tensor, _ matrix: fm_packed_matrix) throws -> Storage? {
     var matrix = matrix
     let bytes = Int(fm_packed_bytes(&matrix))
@@ -102,6 +102,7 @@ package struct PackedCopies: ~Copyable, Sendable {
     let key = Key(type: matrix.type.rawValue, offset: view.offset, shape: view.shape, strides: view.strides)
     return try copies.withLock { copies in
       if let packed = copies[key] { return packed }
+      guard Memory.hasRoomToSpare(for: bytes) else { return nil }
       let packed = try Storage(byteCount: bytes)
       let status = fm_pack(&matrix, view.pointer, packed.pointer)
       try require(
