@@ -32,7 +32,7 @@ public func crossEntropy(
     try require(
       highest < vocabulary, "crossEntropy", expected: "targets below the vocabulary's \(vocabulary)", got: "\(highest)")
   }
-  let blockRows = max(1, min(rows, blockBytes / (4 * vocabulary)))
+  let blockRows = max(1, min(rows, max(blockBytes / (4 * vocabulary), min(64, 4 * blockBytes / (4 * vocabulary)))))
   // A table that is larger than a block of logits is not packed: memory would follow the vocabulary again.
   let isSmall = weight.shape[1] <= blockRows
   var head = FusedHead(
@@ -58,7 +58,8 @@ public func crossEntropy(
   return CrossEntropy(total: recorded, losses: head.losses)
 }
 
-/// Bytes that one block of logits may take.
+/// Bytes that one block of logits may take; up to four times that for 64 rows, because each block reads the whole table and
+/// adds to its whole gradient.
 private let blockBytes = 8 << 20
 
 private struct FusedHead {
