@@ -77,7 +77,7 @@ SNIPPETS = [
     "{{ [{'r': 'x'}, {'q': 1}]|selectattr('r', 'defined')|list }} {{ [{'r': 'x'}, {'q': 1}]|rejectattr('r')|list|length }}",
     "{{ x|default('d') }} {{ ''|default('d', true) }} {{ none|default('d') }} {{ x|d }}",
     "{{ {'a': [1, 'é\\n', none, true, 1.5], 'b': {}}|tojson }} {{ [1, {'x': []}]|tojson(indent=2) }}",
-    "{{ {'b': 1, 'a': 2}|tojson(sort_keys=true) }} {{ {'b': 1, 'a': 2}|dictsort|map('first')|join }} {{ {'b': 1}|items|map('last')|list }}",
+    "{{ {'b': 1, 'a': 2}|tojson(sort_keys=true) }} {{ [1]|tojson(false) }} {{ ['é']|tojson(indent=1, separators=(',', ':')) }} {{ {'b': 1, 'a': 2}|dictsort|map('first')|join }} {{ {'b': 1}|items|map('last')|list }}",
     "{{ 'a,b,c'.split(',') }} {{ 'a b  c'.split() }} {{ 'a,b,c'.split(',', 1) }} {{ 'a,b,c'.rsplit(',', 1)[0] }}",
     "{{ 'xxaxx'.strip('x') }} {{ 'abc'.replace('b', 'd') }} {{ 'aaa'.replace('a', 'b', 2) }} {{ 'aXa'|replace('X', '-') }}",
     "{{ 'abc'.startswith('ab') }} {{ 'abc'.endswith(('x', 'c')) }} {{ 'abc'.find('c') }} {{ 'abcabc'.count('b') }}",

@@ -78,13 +78,15 @@ struct LineReader {
   private let reader: InputReader
   private var waiting: [UInt8] = []
   private var start = 0
+  /// Everything before this place has been searched for the end of the line.
+  private var searched = 0
   private var isAtEnd = false
 
   init(_ reader: InputReader) { self.reader = reader }
 
   mutating func next() throws -> [UInt8]? {
     while true {
-      if let end = waiting[start...].firstIndex(of: UInt8(ascii: "\n")) {
+      if let end = waiting[max(start, searched)...].firstIndex(of: UInt8(ascii: "\n")) {
         defer { start = end + 1 }
         let line = waiting[start..<end]
         return Array(line.last == UInt8(ascii: "\r") ? line.dropLast() : line)
@@ -95,6 +97,7 @@ struct LineReader {
       }
       waiting.removeFirst(start)
       start = 0
+      searched = waiting.count
       // Short reads, so that a pipe that is written slowly is answered line by line where the reader allows it.
       let more = try reader.read(1 << 12)
       waiting += more

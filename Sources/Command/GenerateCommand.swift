@@ -67,6 +67,9 @@ struct GenerateCommand: ParsableCommand {
     if let count, count < -1 { throw ValidationError("-n must be at least 0, or -1 for no end; got \(count)") }
     if let beams, !(1...1024).contains(beams) { throw ValidationError("--beams must be in 1...1024, got \(beams)") }
     if stops.contains("") { throw ValidationError("--stop must not be empty") }
+    if let beams, beams > 1, !stops.isEmpty || stateOptions.save != nil || count == -1 {
+      throw ValidationError("--beams gives out one whole text: it takes no --stop, no --save-state and no -n -1")
+    }
   }
 
   func run() throws {
@@ -85,7 +88,7 @@ struct GenerateCommand: ParsableCommand {
     var run: GenerationRun
     do {
       let (session, before, tokens) = try begin(model, tokenizer, prompt, options, configuration)
-      if beams ?? configuration.beams > 1 {
+      if beams(of: model, configuration) > 1 {
         return try search(session, tokens ?? [], tokenizer, configuration, options)
       }
       let generator =
@@ -105,11 +108,16 @@ struct GenerateCommand: ParsableCommand {
     if let failure { throw failure }
   }
 
+  /// Texts kept at a time. Only models that rewrite texts are searched without being asked for it.
+  private func beams(of model: any PretrainedModel, _ configuration: GenerationConfiguration) -> Int {
+    beams ?? (model is any EncoderDecoderModel ? configuration.beams : 1)
+  }
+
   /// The most tokens to generate; nil: without end.
   private func limit(_ model: any PretrainedModel, _ configuration: GenerationConfiguration) -> Int? {
     if let count { return count < 0 ? nil : count }
     guard model is any EncoderDecoderModel, let length = configuration.maximumLength else { return 256 }
-    return max(1, length - 1)
+    return max(2, length) - 1
   }
 
   /// A session, where it stands, and the tokens that it has yet to read; nil where the prompt's bytes are the tokens, which
@@ -125,17 +133,17 @@ struct GenerateCommand: ParsableCommand {
       let read = try tokenizer.encode(prompt.readToEnd(), addingSpecialTokens: true, parsingSpecialTokens: false)
       let inputs = try ModelInputs(tokens: Tensor(read.map { Int32(clamping: $0) }, shape: [1, read.count]))
       let session = try StreamingSession(pair.decoder(reading: inputs), pieceLength: PromptSource.pieceLength)
-      let isSearching = beams ?? configuration.beams > 1
+      let isSearching = beams(of: pair, configuration) > 1
       return (session, 0, [pair.startToken] + (isSearching ? [] : [configuration.forcedBeginToken].compactMap { $0 }))
     }
     guard let causal = model as? any CausalModel else { throw try source.cannotGoOn(model) }
-    if tokenizer is ByteTokenizer, beams ?? configuration.beams == 1 {
+    if tokenizer is ByteTokenizer, beams(of: model, configuration) == 1 {
       let session = try stateOptions.session(causal, pieceLength: PromptSource.pieceLength)
       return (session, session.position, nil)
     }
     let tokens = try tokenizer.encode(
       prompt.readToEnd(), addingSpecialTokens: stateOptions.load == nil, parsingSpecialTokens: false)
-    let needed = stateOptions.load == nil ? options.limit.map { tokens.count + $0 } : nil
+    let needed = stateOptions.load == nil ? options.limit.map { tokens.count + min($0, .max - tokens.count) } : nil
     let session = try stateOptions.session(
       lengthOption.fix(causal, needed: needed), pieceLength: PromptSource.pieceLength)
     return (session, session.position, tokens)

@@ -54,10 +54,8 @@ public struct ChatSession: Sendable {
   public mutating func ask(_ question: String, options: GenerationOptions = GenerationOptions()) throws -> Generator {
     let asked = messages + [ChatMessage(role: "user", content: question)]
     let text = try template.render(asked, addingGenerationPrompt: true, values: values)
-    let fitting = places.lastIndex { text.utf8.starts(with: $0.text.utf8) } ?? 0
+    let (fitting, tokens) = try rest(of: text)
     let place = places[fitting]
-    let rest = Array(text.utf8.dropFirst(place.text.utf8.count))
-    let tokens = try tokenizer.encode(rest, addingSpecialTokens: false, parsingSpecialTokens: true)
     let generator = try Generator(place.session, tokenizer: tokenizer, tokens: tokens, options: options)
     tokensReadAgain = max(0, session.position - place.session.position)
     tokensRead = tokens.count
@@ -67,10 +65,33 @@ public struct ChatSession: Sendable {
     return generator
   }
 
+  /// The last place that a text goes on from, and the tokens from there on. A tokenizer may write the beginning of a text
+  /// otherwise than its middle; then the tokens of the rest are not the end of the whole text's, and an earlier place is
+  /// taken, at last the first.
+  private func rest(of text: String) throws -> (place: Int, tokens: [Int]) {
+    func encode(_ bytes: some Sequence<UInt8>) throws -> [Int] {
+      try tokenizer.encode(Array(bytes), addingSpecialTokens: false, parsingSpecialTokens: true)
+    }
+    let whole = try encode(text.utf8)
+    for place in places.indices.reversed() where text.utf8.starts(with: places[place].text.utf8) {
+      let tokens = try encode(text.utf8.dropFirst(places[place].text.utf8.count))
+      if whole.suffix(tokens.count).elementsEqual(tokens) { return (place, tokens) }
+      // The same text with the same tokens before it, as the state has read them.
+      let read = places[place].session.position
+      if whole.count >= read, try encode(places[place].text.utf8).elementsEqual(whole.prefix(read)) {
+        return (place, Array(whole.dropFirst(read)))
+      }
+    }
+    return (0, whole)
+  }
+
   /// Takes note of an answer, whole or broken off.
   /// - Parameter answer: what the generator gave out.
   public mutating func finish(_ generator: Generator, answer: String) {
     messages.append(ChatMessage(role: "assistant", content: answer))
+    // The state has read a stop text, or bytes that were held back, and the answer has not: the next question reads the
+    // answer again.
+    guard generator.saidAllItRead else { return }
     keep(Place(text: places[places.count - 1].text + answer, session: generator.session))
   }
 

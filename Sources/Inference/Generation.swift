@@ -38,6 +38,9 @@ public struct Generator: Sendable {
   private var decoder: any TokenDecoder
   private var held: [UInt8] = []
 
+  /// Whether the session has read exactly what was given out: not after a stop text, nor with bytes held back.
+  public var saidAllItRead: Bool { end != .stop && held.isEmpty }
+
   /// A generator that goes on from a session; a session that has read nothing begins a document first.
   /// - Parameter tokenizer: nil: the model's bytes.
   public init(

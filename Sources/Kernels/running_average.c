@@ -25,7 +25,8 @@ static void FM(running_average)(void *context, int64_t index) {
     }
     for (int64_t x = 0; x < width; x += FM_LANES) {
       vf a = FM(scan_read_n)(FM_F32, average, x, width - x);
-      if (weight > 0) a += FM(v_set)(weight) * (FM(scan_read_n)(shape->type, call->values, at + x, width - x) - a);
+      // Written so that a weight that is no number reaches the average.
+      if (!(weight == 0)) a += FM(v_set)(weight) * (FM(scan_read_n)(shape->type, call->values, at + x, width - x) - a);
       FM(scan_write_n)(FM_F32, average, x, a, width - x);
       FM(scan_write_n)(shape->type, call->averages, at + x, a, width - x);
     }

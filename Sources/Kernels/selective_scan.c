@@ -51,9 +51,15 @@ static int64_t selective_share(selective_task *t, const fm_selective_scan_shape 
   return floats;
 }
 
+/// Threads that can have work: what more of them would need is not taken.
+static int64_t selective_threads(const fm_selective_scan_shape *s) {
+  int64_t tasks = s->batch * selective_blocks(s), threads = fm_threads();
+  return tasks < threads ? (tasks > 0 ? tasks : 1) : threads;
+}
+
 int64_t fm_selective_scan_scratch(const fm_selective_scan_shape *s) {
   selective_task task;
-  return selective_share(&task, s, 0, NULL) * fm_threads();
+  return selective_share(&task, s, 0, NULL) * selective_threads(s);
 }
 static int64_t selective_sums(const fm_selective_scan_shape *s) {
   return (s->batch * (s->states + 2) * s->channels + 15) & ~(int64_t)15;
@@ -64,7 +70,7 @@ static int64_t selective_parts(const fm_selective_scan_shape *s) {
 }
 int64_t fm_selective_scan_backward_scratch(const fm_selective_scan_shape *s) {
   selective_task task;
-  return selective_sums(s) + selective_parts(s) + selective_share(&task, s, 1, NULL) * fm_threads();
+  return selective_sums(s) + selective_parts(s) + selective_share(&task, s, 1, NULL) * selective_threads(s);
 }
 
 /// The task of an index, in a thread's share of the scratch.

@@ -13,7 +13,7 @@ extension TemplateFilters {
       let separator = try arguments.text(0, "d") ?? ""
       var values = try renderer.elements(of: value)
       if let attribute = arguments.value(1, "attribute") { values = try values.map { try member($0, attribute) } }
-      return .text(values.map(\.printed).joined(separator: separator))
+      return .text(try TemplateMethods.joined(values.map(\.printed), separator))
     },
     "sort": { value, arguments, renderer in
       let isReversed = arguments.value(0, "reverse")?.isTrue ?? false

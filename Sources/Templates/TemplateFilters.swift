@@ -37,13 +37,14 @@ enum TemplateFilters {
     "format": { value, arguments, _ in .text(try TemplateValue.formatted(value.printed, .list(arguments.values))) },
     "tojson": { value, arguments, _ in
       var separators: (String, String)?
+      // As transformers has it: (value, ensure_ascii, indent, separators, sort_keys).
       if case .list(let pair)? = arguments.value(2, "separators"), pair.count == 2 {
         separators = (pair[0].printed, pair[1].printed)
       }
       return .text(
         try value.json(
-          indent: arguments.whole(3, "indent").map { min(max($0, 0), 64) } ?? arguments.values.first?.whole,
-          sortingKeys: arguments.value(4, "sort_keys")?.isTrue ?? false, separators: separators))
+          indent: arguments.whole(1, "indent").map { min(max($0, 0), 64) },
+          sortingKeys: arguments.value(3, "sort_keys")?.isTrue ?? false, separators: separators))
     },
   ]
 
@@ -72,6 +73,7 @@ enum TemplateFilters {
     let indentsFirst = arguments.value(1, "first")?.isTrue ?? false
     let indentsBlank = arguments.value(2, "blank")?.isTrue ?? false
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    try TemplateRenderer.checkSize(blanks.utf8.count, times: lines.count)
     return lines.enumerated().map { index, line in
       let isIndented = index == 0 ? indentsFirst : indentsBlank || !line.isEmpty
       return (isIndented ? blanks : "") + line

@@ -88,7 +88,7 @@ enum TemplateMethods {
       .list(try split(text, arguments.text(0, "sep"), most: arguments.whole(1, "maxsplit") ?? -1, fromRight: true))
     },
     "splitlines": { text, _ in
-      var lines = pieces(replaced(text, "\r\n", "\n", most: -1), "\n")
+      var lines = try pieces(replaced(text, "\r\n", "\n", most: -1), "\n")
       if lines.last == "" { lines.removeLast() }
       return .list(lines.map { .text($0) })
     },
@@ -96,7 +96,7 @@ enum TemplateMethods {
       guard case .list(let values) = try arguments.needed(0, "iterable") else {
         throw TemplateError("'join' needs a list")
       }
-      return .text(values.map(\.printed).joined(separator: text))
+      return .text(try joined(values.map(\.printed), text))
     },
     "find": { text, arguments in
       let part = try arguments.needed(0, "sub").printed
@@ -155,12 +155,21 @@ enum TemplateMethods {
     return found + [String(rest)]
   }
 
-  static func replaced(_ text: String, _ old: String, _ new: String, most: Int) -> String {
+  static func replaced(_ text: String, _ old: String, _ new: String, most: Int) throws -> String {
     if old.isEmpty {
+      try TemplateRenderer.checkSize(new.utf8.count + 4, times: text.unicodeScalars.count + 1)
       let inner = text.unicodeScalars.map { String($0) + new }.joined()
       return new + inner
     }
-    return pieces(text, old, most: most).joined(separator: new)
+    return try joined(pieces(text, old, most: most), new)
+  }
+
+  /// Texts with another one between them.
+  static func joined(_ texts: [String], _ separator: String) throws -> String {
+    let size = texts.reduce(0) { $0 + $1.utf8.count }
+    try TemplateRenderer.checkSize(separator.utf8.count, times: texts.count)
+    try TemplateRenderer.checkSize(size, times: 1)
+    return texts.joined(separator: separator)
   }
 
   private static func split(_ text: String, _ separator: String?, most: Int, fromRight: Bool) throws -> [TemplateValue]

@@ -24,13 +24,19 @@ extension TemplateParser {
 
   mutating func either() throws -> Expression {
     var value = try both()
-    while take(word: "or") { value = .either(value, try both()) }
+    while take(word: "or") {
+      try link()
+      value = .either(value, try both())
+    }
     return value
   }
 
   private mutating func both() throws -> Expression {
     var value = try negation()
-    while take(word: "and") { value = .both(value, try negation()) }
+    while take(word: "and") {
+      try link()
+      value = .both(value, try negation())
+    }
     return value
   }
 
@@ -63,6 +69,7 @@ extension TemplateParser {
   ) throws -> Expression {
     var value = try operand(&self)
     while case .symbol(let symbol) = kind, symbols.contains(symbol) {
+      try link()
       advance()
       value = .operation(symbol, value, try operand(&self))
     }
@@ -83,7 +90,10 @@ extension TemplateParser {
 
   private mutating func power() throws -> Expression {
     var value = try unary()
-    while take("**") { value = .operation("**", value, try unary()) }
+    while take("**") {
+      try link()
+      value = .operation("**", value, try unary())
+    }
     return value
   }
 
@@ -91,6 +101,7 @@ extension TemplateParser {
   private mutating func unary() throws -> Expression {
     var value = try signed()
     while true {
+      try link()
       if take("|") {
         let name = try name()
         value = .filter(value, name, kind == .symbol("(") ? try arguments() : .init())
@@ -133,6 +144,7 @@ extension TemplateParser {
   private mutating func postfix() throws -> Expression {
     var value = try primary()
     while true {
+      try link()
       if take(".") {
         if case .integer(let index) = kind {
           advance()

@@ -4,7 +4,10 @@ struct TemplateParser {
   private var at = 0
   /// Nesting of tags and of expressions, so that no template can exhaust the stack.
   var depth = 0
-  static let deepest = 150
+  static let deepest = 60
+  /// Operators, members and filters of the tag at hand: each is a level of the expression that is made of them.
+  private var links = 0
+  private static let mostLinks = 300
 
   /// - Throws: `TemplateError` that names the line.
   static func parse(_ template: String) throws -> [Statement] {
@@ -53,6 +56,12 @@ struct TemplateParser {
     return name
   }
 
+  /// Counts one more operator, member or filter in a tag.
+  mutating func link() throws {
+    links += 1
+    if links > Self.mostLinks { throw error("a tag has more than \(Self.mostLinks) operators") }
+  }
+
   mutating func nested<Result>(_ body: (inout TemplateParser) throws -> Result) throws -> Result {
     guard depth < Self.deepest else { throw error("tags and expressions are nested more than \(Self.deepest) deep") }
     depth += 1
@@ -67,6 +76,7 @@ struct TemplateParser {
     var found: [Statement] = []
     while true {
       let line = line
+      links = 0
       switch kind {
       case .end:
         guard ends.isEmpty else {

@@ -23,7 +23,9 @@ extension TemplateRenderer {
       let value = try evaluate(left)
       return value.isTrue ? value : try evaluate(right)
     case .operation(let symbol, let left, let right):
-      return try TemplateValue.operation(symbol, evaluate(left), evaluate(right))
+      let value = try TemplateValue.operation(symbol, evaluate(left), evaluate(right))
+      if case .list(let values) = value { try step(values.count) }
+      return value
     case .comparison(let first, let rest): return .bool(try compare(first, rest))
     case .conditional(let condition, let then, let otherwise):
       if try evaluate(condition).isTrue { return try evaluate(then) }
@@ -58,6 +60,9 @@ extension TemplateRenderer {
     var left = try evaluate(first)
     for (operation, operand) in rest {
       let right = try evaluate(operand)
+      // Comparing walks over both sides.
+      try weigh(left)
+      try weigh(right)
       guard try Self.holds(operation, left, right) else { return false }
       left = right
     }

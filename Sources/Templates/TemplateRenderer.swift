@@ -8,7 +8,8 @@ struct TemplateRenderer {
 
   private static let mostSteps = 2_000_000
   private static let mostBytes = 256 << 20
-  private static let deepest = 200
+  private static let deepest = 100
+  private static let deepestValue = 100
 
   /// How a statement left its loop.
   enum Flow { case on, breaking, continuing }
@@ -24,8 +25,35 @@ struct TemplateRenderer {
   }
 
   static func checkSize(_ size: Int, times count: Int) throws {
-    let (bytes, overflow) = size.multipliedReportingOverflow(by: max(0, count))
+    let (bytes, overflow) = max(size, 1).multipliedReportingOverflow(by: max(0, count))
     if overflow || bytes > mostBytes { throw TemplateError("a value would be larger than \(mostBytes) bytes") }
+  }
+
+  /// Counts a value's parts as steps and refuses one that is nested too deep. Whatever gets a name is weighed, so that no
+  /// value can grow beyond the steps that a template has.
+  mutating func weigh(_ value: TemplateValue, depth: Int = 0) throws {
+    guard depth <= Self.deepestValue else {
+      throw TemplateError("a value is nested more than \(Self.deepestValue) deep")
+    }
+    switch value {
+    case .list(let values):
+      for element in values {
+        try step()
+        try weigh(element, depth: depth + 1)
+      }
+    case .mapping(let mapping):
+      for pair in mapping.pairs {
+        try step()
+        try weigh(pair.value, depth: depth + 1)
+      }
+    default: break
+    }
+  }
+
+  /// Counts as many steps at once.
+  mutating func step(_ count: Int) throws {
+    steps += min(count, Self.mostSteps)
+    try step()
   }
 
   mutating func write(_ text: String) throws {
@@ -122,6 +150,7 @@ struct TemplateRenderer {
   }
 
   private mutating func assign(_ value: TemplateValue, to target: Statement.Target) throws {
+    try weigh(value)
     switch target {
     case .name(let name): set(name, value)
     case .names(let names):
@@ -134,6 +163,7 @@ struct TemplateRenderer {
       guard case .namespace(let space) = self.value(of: name) else {
         throw TemplateError("'\(name)' is no namespace, so its '\(member)' cannot be set")
       }
+      if case .namespace = value { throw TemplateError("a namespace cannot be a member of one") }
       space.members[member] = value
     }
   }
@@ -226,6 +256,7 @@ struct TemplateRenderer {
       throw TemplateError("\(value.kind) cannot be called")
     }
     try step()
+    for value in arguments.values + arguments.named.map(\.value) { try weigh(value) }
     return try nested { try function.body(&$0, arguments) }
   }
 }

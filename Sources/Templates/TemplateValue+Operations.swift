@@ -46,9 +46,9 @@ extension TemplateValue {
 
   /// Arithmetic, and what it means for texts and lists.
   static func operation(_ symbol: String, _ a: TemplateValue, _ b: TemplateValue) throws -> TemplateValue {
-    if symbol == "~" { return .text(a.printed + b.printed) }
+    if symbol == "~" { return .text(try joined(a.printed, b.printed)) }
     switch (symbol, a, b) {
-    case ("+", .text(let x), .text(let y)): return .text(x + y)
+    case ("+", .text(let x), .text(let y)): return .text(try joined(x, y))
     case ("+", .list(let x), .list(let y)): return .list(x + y)
     case ("*", .text(let x), .integer(let count)), ("*", .integer(let count), .text(let x)):
       try TemplateRenderer.checkSize(x.utf8.count, times: count)
@@ -68,6 +68,11 @@ extension TemplateValue {
         name.isEmpty ? "'\(symbol)' does not fit \(a.kind) and \(b.kind)" : "'\(name)' is undefined")
     }
     return .double(try real(symbol, x, y))
+  }
+
+  private static func joined(_ x: String, _ y: String) throws -> String {
+    try TemplateRenderer.checkSize(x.utf8.count + y.utf8.count, times: 1)
+    return x + y
   }
 
   private static func whole(_ symbol: String, _ x: Int, _ y: Int) throws -> Int {

@@ -22,7 +22,7 @@ extension TemplateValue {
     case .list(let values): "[" + values.map(\.shown).joined(separator: ", ") + "]"
     case .mapping(let mapping):
       "{" + mapping.pairs.map { $0.key.value.shown + ": " + $0.value.shown }.joined(separator: ", ") + "}"
-    case .namespace(let space): "<Namespace " + TemplateValue.mapping(space.members).shown + ">"
+    case .namespace(let space): "<Namespace of \(space.members.keys.count)>"
     case .function(let function): "<function \(function.name)>"
     case .loop(let loop): "<LoopContext \(loop.index + 1)/\(loop.values.count)>"
     }

@@ -17,7 +17,7 @@ public enum Bert: ModelFamily {
       "position_embedding_type", unless: "absolute", because: "positions are learned vectors here")
     let width = try configuration.size("hidden_size", default: 768)
     let vocabulary = try configuration.size("vocab_size", default: 30_522)
-    let layers = try configuration.size("num_hidden_layers", default: 12)
+    let layers = try configuration.layers("num_hidden_layers", default: 12)
     let heads = try configuration.size("num_attention_heads", default: 12)
     let hidden = try configuration.size("intermediate_size", default: 3072)
     let epsilon = try configuration.epsilon("layer_norm_eps", default: 1e-12)

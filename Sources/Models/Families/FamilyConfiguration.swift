@@ -66,6 +66,16 @@ public struct FamilyConfiguration: Sendable {
     return size
   }
 
+  /// A number of layers, each of which has a tensor of its own at least.
+  /// - Throws: `ConfigurationError` as for a size, and when the checkpoint holds fewer tensors.
+  public func layers(_ key: String, default fallback: Int? = nil) throws -> Int {
+    let count = try size(key, default: fallback)
+    guard count <= names.count else {
+      throw error("\(key) is \(count), but the checkpoint holds \(names.count) tensors")
+    }
+    return count
+  }
+
   /// The product of sizes, which must fit the checkpoint as well.
   public func product(_ sizes: Int..., as name: String) throws -> Int {
     var total = 1

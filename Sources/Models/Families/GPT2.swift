@@ -15,7 +15,7 @@ public enum GPT2: ModelFamily {
     try configuration.refuse("add_cross_attention", unless: false, because: "GPT-2 reads no other sequence here")
     let width = try configuration.size("n_embd", default: 768)
     let vocabulary = try configuration.size("vocab_size", default: 50_257)
-    let layers = try configuration.size("n_layer", default: 12)
+    let layers = try configuration.layers("n_layer", default: 12)
     let heads = try configuration.size("n_head", default: 12)
     let positions = try configuration.size("n_positions", default: 1024)
     guard width % heads == 0 else { throw configuration.error("n_head (\(heads)) must divide n_embd (\(width))") }

@@ -74,7 +74,7 @@ extension FamilyConfiguration {
     try refuse("hidden_act", unless: "silu", because: "the convolution and the gate are fused with SiLU")
     let width = try size("hidden_size", default: defaults.width)
     let vocabulary = try size("vocab_size", default: defaults.vocabulary)
-    let layers = try size("num_hidden_layers", default: defaults.layers)
+    let layers = try layers("num_hidden_layers", default: defaults.layers)
     let epsilon = try epsilon("layer_norm_epsilon", default: 1e-5)
     _ = try product(vocabulary, width, as: "the embedding")
     _ = try product(layers, width, as: "the number of layers")

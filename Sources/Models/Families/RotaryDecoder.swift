@@ -23,7 +23,7 @@ struct RotaryDecoder {
     self.configuration = configuration
     width = try configuration.size("hidden_size")
     vocabulary = try configuration.size("vocab_size")
-    layers = try configuration.size("num_hidden_layers")
+    layers = try configuration.layers("num_hidden_layers")
     hidden = try configuration.size("intermediate_size")
     epsilon = try configuration.epsilon("rms_norm_eps", default: 1e-6)
     let heads = try configuration.size("num_attention_heads")

@@ -20,6 +20,7 @@ extension ModelFolder {
       for name in try PathQuery.names(in: folder) where !isWeights(name) {
         let file = PathQuery.join(folder, name)
         guard let status = PathQuery.status(file), status.st_mode & S_IFMT == S_IFREG else { continue }
+        try refuseLinkOutside(file, of: folder)
         let mapping = try FileMapping(file)
         try withExtendedLifetime(mapping) {
           try AtomicFile.write(Data(mapping.bytes), to: PathQuery.join(target, name))
@@ -31,8 +32,27 @@ extension ModelFolder {
     }
   }
 
+  /// A link in a model that came from elsewhere could publish any file of ours. Those of the hub's cache lead from
+  /// snapshots/REVISION to blobs beside it.
+  private static func refuseLinkOutside(_ file: String, of folder: String) throws {
+    var status = stat()
+    guard lstat(file, &status) == 0, status.st_mode & S_IFMT == S_IFLNK else { return }
+    let target = URL(fileURLWithPath: file).resolvingSymlinksInPath().path
+    let cache = URL(fileURLWithPath: folder).resolvingSymlinksInPath().deletingLastPathComponent()
+      .deletingLastPathComponent().path
+    guard cache.count > 1, target.hasPrefix(cache + "/") else {
+      throw FileError(
+        path: file, operation: "export", kind: .wrongKind, reason: "it is a link to \(target), outside the model",
+        advice: "replace the link by the file, or remove it")
+    }
+  }
+
+  /// Weights are written by themselves; those in other formats stay behind.
   private static func isWeights(_ name: String) -> Bool {
-    name.hasPrefix(".") || name.hasSuffix(".safetensors") || name.hasSuffix(".safetensors.index.json")
+    let endings = [
+      ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".h5", ".gguf", ".onnx",
+    ]
+    return name.hasPrefix(".") || endings.contains { name.hasSuffix($0) }
   }
 
   private static func tensor(_ name: String, _ stored: WeightFiles.Entry, as dtype: DType?) -> SafetensorsFile.Tensor {

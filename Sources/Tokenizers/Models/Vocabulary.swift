@@ -122,10 +122,13 @@ struct Vocabulary: Sendable {
     }
   }
 
+  /// Another one in every process, so that no file can hold tokens made to share one place.
+  private static let seed = UInt64.random(in: .min ... .max)
+
   /// A hash of bytes that mixes eight at a time.
   @inline(__always)
   static func hash(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
-    var hash = 0x9E37_79B9_7F4A_7C15 ^ UInt64(truncatingIfNeeded: bytes.count)
+    var hash = seed ^ UInt64(truncatingIfNeeded: bytes.count)
     var offset = 0
     while offset + 8 <= bytes.count {
       hash = mix(hash ^ bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))

@@ -80,6 +80,7 @@ struct PatternInstruction: Sendable {
 
 /// Turns the tree of an expression into instructions.
 struct PatternCompiler {
+  private var visits = 0
   private(set) var instructions: [PatternInstruction] = []
   private(set) var bitmaps: [ScalarBitmap] = []
   private(set) var registers = 0
@@ -101,7 +102,9 @@ struct PatternCompiler {
   }
 
   mutating func add(_ node: PatternNode) throws {
-    guard instructions.count < Self.largest else {
+    // Nodes count too: repetitions of nothing write no instructions.
+    visits += 1
+    guard instructions.count < Self.largest, visits < 8 * Self.largest else {
       throw TokenizerError("a regular expression", "it is too large once its repetitions are written out")
     }
     switch node {

@@ -67,7 +67,12 @@ struct PatternParser {
     while let scalar = next, scalar != "|", scalar != ")" {
       if isExtended, skipSpaceAndComments() { continue }
       guard var node = try atom() else { continue }
-      while let quantified = try quantifier(node) { node = quantified }
+      var stacked = 0
+      while let quantified = try quantifier(node) {
+        stacked += 1
+        if stacked > 8 { throw error("quantifiers are stacked more than 8 deep") }
+        node = quantified
+      }
       nodes.append(node)
     }
     return nodes.count == 1 ? nodes[0] : .sequence(nodes)
