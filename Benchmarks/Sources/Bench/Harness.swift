@@ -36,6 +36,7 @@ struct Harness {
       ourCount = try repetitions { _ = try subject.sample() }
       if let peer { peerCount = try repetitions { _ = try peer.process.sample(peer.mode, repetitions: 1) } }
     }
+    if case .factor = row.quantity { _ = try subject.sample() }
     var (ours, theirs) = (Series(samples: []), Series(samples: []))
     let load = ProcessorLoad(peer: peer?.process.identifier)
     for _ in 0..<row.quantity.rounds(rounds) {
