@@ -133,3 +133,29 @@ FM_INLINE void FM(recurrence_dot4)(const recurrence_call *call, int64_t head, in
   }
   FM(scan_sum16)(acc, sums);
 }
+
+/// Where a block of FM_LANES units of one row stands.
+#undef recurrence_place
+#define recurrence_place FM(recurrence_place_type)
+typedef struct {
+  int64_t head, first, count;  // the head, the block's first unit among all, and how many of its lanes are units
+  int64_t at, step;            // its index in scratch rows, and that of the token
+} recurrence_place;
+
+FM_INLINE recurrence_place FM(recurrence_locate)(const recurrence_call *call, int64_t b, int64_t t, int64_t block) {
+  int64_t head = block / call->head_blocks, unit = block % call->head_blocks * FM_LANES;
+  return (recurrence_place){.head = head, .first = head * call->head_width + unit, .count = call->head_width - unit,
+                            .at = b * call->row + head * call->padded + unit, .step = b * call->length + t};
+}
+
+/// The part of (head, row) pairs of one thread through all steps: `body` once for each head.
+FM_INLINE void FM(recurrence_split)(const recurrence_call *call, int64_t index,
+                                    void (*body)(const recurrence_call *, int64_t head, int64_t first, int64_t last)) {
+  int64_t all = call->heads * call->batch, at = index * all / call->pieces, end = (index + 1) * all / call->pieces;
+  while (at < end) {
+    int64_t head = at / call->batch, first = at - head * call->batch, last = end - head * call->batch;
+    if (last > call->batch) last = call->batch;
+    body(call, head, first, last);
+    at = head * call->batch + last;
+  }
+}
