@@ -1,24 +1,26 @@
 """Writes the golden files of the mixers whose state is a matrix: whole mixers, outputs and gradients.
 
 Usage:
-    python3 -m venv venv && venv/bin/pip install torch numpy safetensors einops triton
+    python3 -m venv venv && venv/bin/pip install torch numpy safetensors einops triton transformers
     venv/bin/pip install --no-deps flash-linear-attention fla-core
     venv/bin/python Scripts/golden/make_linear_goldens.py [output folder, default Tests/Goldens/Mixers]
 
 The recurrence of each is the naive function of flash-linear-attention, which runs on a processor; projections, feature maps
-and norms around it are PyTorch's own operations, as the papers have them. Where that package has no naive function
-("mixture_of_memories"), the recurrence is written out here token by token. The naive functions compute in f32, so results
-carry their rounding: about 1e-6 relative.
+and norms around it are PyTorch's own operations, as the papers have them. In "mixture_of_memories" tokens are sent to memories
+and readings mixed by that package's `transform` and `reconstruct`. The naive functions compute in f32, so results carry their
+rounding: about 1e-6 relative.
 
 Each file holds "weights/<name>", "input" and "doutput" (1, 70, 16), "output", "dinput" and "gradients/<name>"; its metadata
 holds the mixer's settings. Weights are stored as (outputs, inputs), with queries, keys, values, gate and what a rule wants
 in one matrix "in_proj.weight", in this order.
 """
 
+import functools
 import json
 import platform
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy
 import safetensors
@@ -27,6 +29,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 import fla
+from fla.layers import mom
 from fla.ops.based.naive import naive_parallel_based
 from fla.ops.delta_rule.naive import delta_rule_recurrence
 from fla.ops.gated_delta_rule.naive import naive_recurrent_gated_delta_rule
@@ -140,29 +143,25 @@ def based(weights, x):
 
 
 def mixture_of_memories(weights, x, top=2):
-    """Token by token: those chosen decay, correct and are read; the shared one always."""
-    q, r = project(weights, x, WIDTH, WIDTH)
-    scores = F.linear(x, weights["router.weight"])[0]
-    q = unit(F.silu(q))[0] / (WIDTH // HEADS) ** 0.5
-    names = [f"memories.{m}" for m in range(MEMORIES)] + ["shared"]
-    parts, states = [], [torch.zeros(HEADS, WIDTH // HEADS, WIDTH // HEADS) for _ in names]
-    for name in names:
-        k, v, rate, step = project(weights, x, WIDTH, WIDTH, HEADS, HEADS, name=f"{name}.in_proj")
+    """The gated delta rule in each memory, over the tokens that the package sends there; the shared one sees all of them."""
+
+    def read(name, tokens):
+        q, _ = project(weights, tokens, WIDTH, WIDTH)
+        k, v, rate, step = project(weights, tokens, WIDTH, WIDTH, HEADS, HEADS, name=f"{name}.in_proj")
+        q, k, v, rate = unit(F.silu(q)), unit(F.silu(k)), F.silu(v), rate.squeeze(-1).sigmoid()
         gate = -F.softplus(step.squeeze(-1) + weights[f"{name}.dt_bias"]) * weights[f"{name}.A_log"].exp()
-        parts.append((unit(F.silu(k))[0], F.silu(v)[0], rate.squeeze(-1).sigmoid()[0], gate[0]))
-    outputs = []
-    for t in range(LENGTH):
-        best = scores[t].topk(top)
-        chosen = dict(zip(best.indices.tolist(), best.values.softmax(0))) | {MEMORIES: 1.0}
-        mixed = 0
-        for m, weight in chosen.items():
-            k, v, rate, gate = (part[t] for part in parts[m])
-            state = states[m] * gate.exp()[:, None, None]
-            written = rate[:, None] * (v - torch.einsum("hk,hkv->hv", k, state))
-            states[m] = state + k[:, :, None] * written[:, None, :]
-            mixed = mixed + weight * torch.einsum("hk,hkv->hv", q[t], states[m])
-        outputs.append(mixed)
-    return finish(weights, head_norm(weights, torch.stack(outputs)[None]) * F.silu(r))
+        return naive_recurrent_gated_delta_rule(q, k, v, rate, gate)[0].flatten(2)
+
+    shares, chosen = F.linear(x, weights["router.weight"]).softmax(-1).topk(top)
+    shares = shares / shares.sum(-1, keepdim=True)
+    mask = torch.zeros(1, LENGTH, MEMORIES, dtype=torch.int64).scatter(-1, chosen, 1)
+    # The package relies on a sort that leaves the tokens of a memory in order, which argsort does on a processor only if asked to.
+    with mock.patch.object(torch.Tensor, "argsort", functools.partialmethod(torch.Tensor.argsort, stable=True)):
+        routed, places, order, _, valid, _ = mom.transform(x, mask, MEMORIES, chosen, None)
+    readings = torch.stack([read(f"memories.{m}", routed[m]) for m in range(MEMORIES)])
+    mixed = mom.reconstruct(readings, places, order, 1, LENGTH, top, shares, valid) + read("shared", x)
+    _, r = project(weights, x, WIDTH, WIDTH)
+    return finish(weights, head_norm(weights, mixed.unflatten(-1, (HEADS, -1))) * F.silu(r))
 
 
 def matrix(inputs, outputs):
