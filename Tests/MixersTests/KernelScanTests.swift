@@ -153,6 +153,24 @@ import Testing
     }
   }
 
+  /// Fewer heads than threads: the columns of a state are shared among them, in blocks that depend on how many there are.
+  @Test(arguments: [DType.float32, .bfloat16]) func columnsMayBeSplit(_ dtype: DType) throws {
+    var random = TestRandom()
+    for (length, width, valueWidth) in [(150, 33, 100), (70, 16, 256), (5, 64, 300), (70, 5, 17)] {
+      for (vectorGate, rate) in [(true, nil), (false, Float(1))] {
+        let problem = Problem(
+          length: length, heads: 1, width: width, valueWidth: valueWidth, vectorGate: vectorGate, rate: rate,
+          resets: true)
+        let inputs = try problem.inputs(dtype, &random)
+        let flags = try random.flags([1, length], probability: 0.05)
+        try expectThreadsDoNotMatter("\(dtype) \(problem)") {
+          let (outputs, found) = try outputsAndGradients(inputs) { try problem.run(gatedScan, $0, resets: flags) }
+          return outputs + found.compactMap { $0 }
+        }
+      }
+    }
+  }
+
   @Test func viewsAndEmptyPieces() throws {
     var random = TestRandom()
     let joined = try random.tensor([2, 70, 3, 24])

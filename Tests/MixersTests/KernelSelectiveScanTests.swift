@@ -136,15 +136,19 @@ import Testing
     let leaves = try Problem(batch: 1, length: length, channels: channels, states: states).inputs(.float32, &random)
       .map { $0.tracked() }
     let seed = try Tensor.ones([1, length, channels])
-    let (needed, peak, _) = try Memory.measure {
-      let outputs = try Problem.scan(leaves, resets: nil, valid: nil)
-      let found = try gradients(of: [(outputs[0], seed)])
-      return (outputs + leaves.compactMap { found[$0] }).reduce(0) { $0 + $1.byteCount }
+    let allowed = length * channels * states * 4 / 8
+    for threads in [1, 2, 3, 16] {
+      let (needed, peak, _) = try withThreads(threads) {
+        try Memory.measure {
+          let outputs = try Problem.scan(leaves, resets: nil, valid: nil)
+          let found = try gradients(of: [(outputs[0], seed)])
+          return (outputs + leaves.compactMap { found[$0] }).reduce(0) { $0 + $1.byteCount }
+        }
+      }
+      let text = "\(length)×\(channels)×\(states), \(threads) threads: \(peak - needed) bytes, \(allowed) allowed"
+      #expect(peak - needed <= allowed, "\(text)")
+      print("selective scan of \(text)")
     }
-    let (extra, allowed) = (peak - needed, length * channels * states * 4 / 8)
-    #expect(extra <= allowed, "\(length)×\(channels)×\(states): \(extra) bytes")
-    print(
-      "selective scan of \(length)×\(channels)×\(states): \(extra) bytes beside inputs and outputs, \(allowed) allowed")
   }
 
   @Test func wrongShapesThrow() throws {

@@ -32,22 +32,31 @@ package func onEveryPath(emulatesTiles: Bool = false, _ body: (_ path: String) t
   }
 }
 
-/// Runs the body with one thread and with several, on every path, and demands the same bits.
+/// Runs the body with one thread and with several, more than most machines have processors included, on every path, and demands
+/// the same bits.
 package func expectThreadsDoNotMatter(
-  _ label: String = "", emulatesTiles: Bool = false, _ body: () throws -> [Tensor]
+  _ label: String = "", emulatesTiles: Bool = false, counts: [Int] = [2, 3, 16], _ body: () throws -> [Tensor]
 ) throws {
   try onEveryPath(emulatesTiles: emulatesTiles) { _ in
     let path = fm_path()
     defer { fm_override(path, 0) }
     fm_override(path, 1)
     let alone = try body()
-    for count in [2, 3] {
+    for count in counts {
       fm_override(path, Int32(count))
       for (index, (result, expected)) in zip(try body(), alone).enumerated() {
         try expectSameBits(result, expected, "\(label): result \(index) with \(count) threads instead of 1")
       }
     }
   }
+}
+
+/// Runs the body with a number of threads.
+package func withThreads<Result>(_ count: Int, _ body: () throws -> Result) rethrows -> Result {
+  TestRun.prepare()
+  defer { fm_override(-1, 0) }
+  fm_override(-1, Int32(count))
+  return try body()
 }
 
 /// Whether the body holds in one of a few attempts. For numbers of the whole process, such as its memory: other suites
