@@ -45,7 +45,7 @@ struct TaskCommand: ParsableCommand {
   var learningRate: Double?
   @Option(help: "Schedule of the learning rate: \(Schedules.names.joined(separator: ", ")) (default cosine).")
   var schedule: String?
-  @Option(parsing: .unconditional, help: "AdamW's weight decay of matrices (default 0.01).") var weightDecay: Double?
+  @Option(parsing: .unconditional, help: "AdamW's weight decay (default 0.01).") var weightDecay: Double?
   @Option(help: "Seeds, one model each.") var seeds = "1"
   @Option(parsing: .unconditional, help: "Accuracy at which training ends early (default 0.995).") var target: Double?
   @Option(parsing: .unconditional, help: "Steps between gradings (default 100).") var evalInterval: Int?

@@ -136,7 +136,7 @@ struct OptimizationOptions: ParsableArguments {
   @Option(help: "Schedule of the learning rate: \(Schedules.names.joined(separator: ", ")) (default cosine).")
   var schedule: String?
   @Option(parsing: .unconditional, help: "Steps of linear warm-up (default 50).") var warmup: Int?
-  @Option(parsing: .unconditional, help: "AdamW's weight decay of matrices (default 0.1).") var weightDecay: Double?
+  @Option(parsing: .unconditional, help: "AdamW's weight decay (default 0.1).") var weightDecay: Double?
   @Option(parsing: .unconditional, help: "Largest norm of the gradient; 0: none (default 1).") var clip: Double?
   @Option(
     parsing: .unconditional,

@@ -8,22 +8,35 @@ public protocol Module: Sendable {
   mutating func visitParameters(_ visitor: inout ParameterVisitor) throws
 }
 
-/// Walks the parameters of a module in a fixed order, with their full names ("layers.0.mixer.in_proj.weight").
+/// What a parameter is to those who do not know its meaning: optimisers, conversions, loading.
+public enum ParameterRole: Sendable {
+  /// What activations are multiplied with: weight decay shrinks it, and half precision may round it.
+  case weight
+  /// Numbers that mean something by themselves (scales, biases, rates of decay, scores): no weight decay, and always f32.
+  case coefficient
+}
+
+/// Walks the parameters of a module in a fixed order, with their full names ("layers.0.mixer.in_proj.weight") and roles.
+///
+/// Vectors are coefficients and matrices weights; a matrix of coefficients (Mamba's A) is declared where it is visited.
 public struct ParameterVisitor {
   private var path: [String] = []
-  private let body: (String, inout Tensor) throws -> Void
+  /// The role that everything inside a module was declared to have.
+  private var role: ParameterRole?
+  private let body: (String, ParameterRole, inout Tensor) throws -> Void
 
-  init(_ body: @escaping (String, inout Tensor) throws -> Void) { self.body = body }
+  init(_ body: @escaping (String, ParameterRole, inout Tensor) throws -> Void) { self.body = body }
 
-  /// A parameter of the module at hand.
-  public mutating func parameter(_ name: String, _ value: inout Tensor) throws {
-    try body((path + [name]).joined(separator: "."), &value)
+  /// A parameter of the module at hand; its role goes by its rank if none is given.
+  public mutating func parameter(_ name: String, _ value: inout Tensor, role given: ParameterRole? = nil) throws {
+    try body(
+      (path + [name]).joined(separator: "."), given ?? role ?? (value.rank >= 2 ? .weight : .coefficient), &value)
   }
 
   /// A parameter that may be absent.
-  public mutating func parameter(_ name: String, _ value: inout Tensor?) throws {
+  public mutating func parameter(_ name: String, _ value: inout Tensor?, role: ParameterRole? = nil) throws {
     guard var present = value else { return }
-    try body((path + [name]).joined(separator: "."), &present)
+    try parameter(name, &present, role: role)
     value = present
   }
 
@@ -34,11 +47,13 @@ public struct ParameterVisitor {
     value = present
   }
 
-  /// A module inside it; without a name its parameters count as those of the module at hand.
-  public mutating func module(_ name: String, _ value: inout some Module) throws {
-    if name.isEmpty { return try value.visitParameters(&self) }
-    path.append(name)
-    defer { path.removeLast() }
+  /// A module inside it; without a name its parameters count as those of the module at hand. A role given here is that of
+  /// all its parameters.
+  public mutating func module(_ name: String, _ value: inout some Module, role given: ParameterRole? = nil) throws {
+    let outer = (path, role)
+    defer { (path, role) = outer }
+    if !name.isEmpty { path.append(name) }
+    role = given ?? role
     try value.visitParameters(&self)
   }
 }
@@ -46,6 +61,11 @@ public struct ParameterVisitor {
 extension Module {
   /// Calls the body for every parameter, which it may change.
   public mutating func updateParameters(_ body: (String, inout Tensor) throws -> Void) throws {
+    try updateParametersByRole { name, _, value in try body(name, &value) }
+  }
+
+  /// The same for a body that also wants to know each parameter's role.
+  public mutating func updateParametersByRole(_ body: (String, ParameterRole, inout Tensor) throws -> Void) throws {
     try withoutActuallyEscaping(body) { body in
       var visitor = ParameterVisitor(body)
       try visitParameters(&visitor)
@@ -67,10 +87,10 @@ extension Module {
     return copy
   }
 
-  /// The same module with its matrices in another type, for inference; vectors (norms, biases, gates) stay f32.
+  /// The same module with its weights in another type, for inference; coefficients (norms, biases, decays) stay f32.
   public func converted(to dtype: DType) throws -> Self {
     var copy = self
-    try copy.updateParameters { if $1.rank >= 2 { $1 = try $1.cast(to: dtype) } }
+    try copy.updateParametersByRole { _, role, value in if role == .weight { value = try value.cast(to: dtype) } }
     return copy
   }
 

@@ -38,7 +38,7 @@ extension ConvolvedRecurrence {
       piece.layout.resets == nil && piece.layout.valid == nil, "summarise",
       expected: "a stretch without document starts and padding", got: "resets or valid",
       advice: "summarise each document's valid tokens by themselves")
-    let inputs = try stretchInputs(piece)
+    let inputs = try stretchInputs(piece.sequence(for: Self.name))
     let held = min(halo, piece.length)
     let head = try inputs.slice(0..<held, axis: 1)
     var stretch = try emptyStretch(batch: piece.batch)
@@ -101,12 +101,6 @@ extension ConvolvedRecurrence {
   /// Bytes of the convolution's tail and of a state of so many f32 numbers.
   func recurrentStateBytes(batch: Int, numbers: Int) -> Int {
     convolution.tailBytes(batch: batch) + 4 * batch * numbers
-  }
-
-  func refuseTree(_ piece: Piece) throws {
-    try require(
-      piece.layout.parents == nil, Self.name, expected: "a sequence", got: "a tree of drafts",
-      advice: "use branches(_:state:)")
   }
 }
 

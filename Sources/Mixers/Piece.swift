@@ -103,6 +103,18 @@ public struct Piece: Sendable {
       values.slice(range, axis: 1), layout: layout.slice(range), context: context, contextValid: contextValid)
   }
 
+  /// The piece as mixers of sequences read it. Padding may hold anything; here it holds zeros, so that no NaN in it reaches a
+  /// state, an output or a gradient by way of a product with zero.
+  /// - Throws: `TensorError` for a tree of drafts, which goes through `branches(_:state:)`.
+  public func sequence(for mixer: String) throws -> Piece {
+    try require(
+      layout.parents == nil, mixer, expected: "a sequence", got: "a tree of drafts", advice: "use branches(_:state:)")
+    guard let valid = layout.valid else { return self }
+    var copy = self
+    copy.values = try Tensor.selecting(valid.expanded(at: 2), values, Tensor.zeros([], values.dtype))
+    return copy
+  }
+
   public var batch: Int { layout.batch }
   public var length: Int { layout.length }
 }

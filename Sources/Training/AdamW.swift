@@ -3,7 +3,8 @@ import FermataLayers
 import FermataTensors
 
 /// AdamW (Loshchilov & Hutter 2019) over f32 master weights, with PyTorch's order of operations:
-/// p ← p − lr·wd·p, then p ← p − lr · (m / c₁) / (√v / √c₂ + ε). Weight decay is for matrices only.
+/// p ← p − lr·wd·p, then p ← p − lr · (m / c₁) / (√v / √c₂ + ε). Weight decay is for
+/// weights only, not for coefficients (`ParameterRole`).
 public struct AdamW: Sendable {
   public var beta1: Double
   public var beta2: Double
@@ -35,13 +36,13 @@ public struct AdamW: Sendable {
     options.gradient_scale = Float(gradientScale)
     options.correction1 = Float(1 - power(beta1, step))
     options.correction2 = Float(1 - power(beta2, step))
-    try module.updateParameters { name, value in
+    try module.updateParametersByRole { name, role, value in
       guard let gradient = gradients[name] else { return }
       try require(
         value.dtype == .float32 && gradient.shape == value.shape, "AdamW",
         expected: "an F32 gradient for \(name) \(value.shape)",
         got: "\(gradient)")
-      options.weight_decay = value.rank >= 2 ? Float(weightDecay) : 0
+      options.weight_decay = role == .weight ? Float(weightDecay) : 0
       try apply(options, name, &value, gradient)
     }
   }

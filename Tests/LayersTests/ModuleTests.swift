@@ -70,6 +70,26 @@ private struct Block: Module {
     #expect(try converted.head(converted.feedForward(converted.norm(x))).dtype == .bfloat16)
   }
 
+  /// A role given to a module is that of all its parameters; without one rank decides.
+  @Test func rolesAreDeclaredWhereParametersAreVisited() throws {
+    struct Declared: Module {
+      var block: Block
+      var rates: Tensor
+      mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
+        try visitor.module("exact", &block, role: .coefficient)
+        try visitor.module("plain", &block)
+        try visitor.parameter("rates", &rates, role: .coefficient)
+      }
+    }
+    var module = Declared(block: try block(), rates: try Tensor.ones([2, 2]))
+    var roles: [String: ParameterRole] = [:]
+    try module.updateParametersByRole { name, role, _ in roles[name] = role }
+    #expect(roles.filter { $0.key.hasPrefix("exact") }.allSatisfy { $0.value == .coefficient })
+    #expect(roles["plain.head.weight"] == .weight && roles["plain.head.bias"] == .coefficient)
+    #expect(roles["rates"] == .coefficient && roles.count == 11)
+    #expect(try module.converted(to: .bfloat16).rates.dtype == .float32)
+  }
+
   @Test func initialWeightsKeepTheScale() throws {
     var random = RandomSource(seed: 2)
     let linear = try Linear(400, 300, gain: 2, random: &random)

@@ -57,6 +57,44 @@ import Testing
     try expectClose(fused.normalizer, slow.normalizer, .fused(.float32))
   }
 
+  /// A score that is no number spoils its head from there to the next document's start, openly, and nothing else.
+  @Test func scoresThatAreNoNumbers() throws {
+    var random = TestRandom()
+    let inputs = try Self.problem(2, 12, 2, 3, .float32, &random)
+    let resets = try Tensor((0..<24).map { UInt8($0 == 9 ? 1 : 0) }, shape: [2, 12])
+    let hidden = try Tensor((0..<48).map { UInt8($0 == 2 * 5 + 1 ? 1 : 0) }, shape: [2, 12, 2])
+    let spoiled = try Tensor.selecting(hidden, Tensor(Float.nan), inputs[0])
+    try onEveryPath { _ in
+      func run(_ scores: Tensor) throws -> [Float] {
+        let result = try runningAverage(
+          scores: scores, values: inputs[1], normalizer: inputs[2], average: inputs[3], resets: resets)
+        #expect(try result.normalizer.floats().allSatisfy(\.isFinite))
+        return try result.averages.floats()
+      }
+      let (clean, found) = (try run(inputs[0]), try run(spoiled))
+      for (index, value) in found.enumerated() {
+        let (row, token, head) = (index / 72, index / 6 % 12, index / 3 % 2)
+        let isSpoiled = row == 0 && head == 1 && (5..<9).contains(token)
+        #expect(isSpoiled ? value.isNaN : value == clean[index], "row \(row), token \(token), head \(head)")
+      }
+    }
+  }
+
+  /// Converted to bf16, Aaren's scores stay what they were: they are exponents.
+  @Test func scoresAreNotRounded() throws {
+    var random = TestRandom()
+    var source = RandomSource(seed: 3)
+    var aaren = try Aaren(width: 12, options: .init(heads: 3), random: &source)
+    aaren.query = try aaren.query * 20
+    let piece = try Piece(random.tensor([2, 17, 12], .bfloat16))
+    func normalizer(_ mixer: Aaren) throws -> Tensor {
+      var state = try mixer.initialState(batch: 2)
+      _ = try mixer(piece, state: &state)
+      return try state.tensor("log_normalizer")
+    }
+    try expectSameBits(normalizer(aaren.converted(to: .bfloat16)), normalizer(aaren))
+  }
+
   /// From an empty state, padding first: nothing is seen, and nothing but zeros comes out.
   @Test func paddingBeforeEverything() throws {
     var random = TestRandom()

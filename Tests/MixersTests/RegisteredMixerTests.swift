@@ -65,6 +65,10 @@ struct MixerExample: Sendable, CustomTestStringConvertible {
     try check(example) { try $0.keepsMergeLaw() }
   }
 
+  @Test(arguments: MixerExample.all) func mergedGradients(_ example: MixerExample) throws {
+    for subject in try example.subjects() { try subject.hasGradientsThroughSummaries() }
+  }
+
   @Test(arguments: MixerExample.all) func causality(_ example: MixerExample) throws {
     try check(example) { try $0.isCausal() }
   }
@@ -84,6 +88,7 @@ struct MixerExample: Sendable, CustomTestStringConvertible {
 
   @Test(arguments: MixerExample.all) func padding(_ example: MixerExample) throws {
     try check(example) { try $0.ignoresPadding() }
+    for subject in try example.subjects() { try subject.ignoresWhatPaddingHolds() }
   }
 
   @Test(arguments: MixerExample.all) func raggedGradients(_ example: MixerExample) throws {
@@ -100,6 +105,11 @@ struct MixerExample: Sendable, CustomTestStringConvertible {
 
   @Test(arguments: MixerExample.all) func types(_ example: MixerExample) throws {
     try check(example, widths: 2) { try $0.keepsTypes() }
+  }
+
+  @Test(arguments: MixerExample.all) func converted(_ example: MixerExample) throws {
+    // Rounding of weights is the same on every path.
+    for subject in try example.subjects() { try subject.keepsLawsWhenConverted() }
   }
 
   @Test(arguments: MixerExample.all) func size(_ example: MixerExample) throws {

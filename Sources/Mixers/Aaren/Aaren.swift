@@ -46,8 +46,9 @@ public struct Aaren: RegisteredMixer, MergingMixer {
   }
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
-    try visitor.parameter("query", &query)
-    try visitor.module("k_proj", &key)
+    // Together they make scores, which are exponents: rounded to bf16 they would be off by per cents.
+    try visitor.parameter("query", &query, role: .coefficient)
+    try visitor.module("k_proj", &key, role: .coefficient)
     try visitor.module("v_proj", &value)
     try visitor.module("o_proj", &output)
   }
@@ -79,11 +80,8 @@ public struct Aaren: RegisteredMixer, MergingMixer {
   private func averages(_ piece: Piece, after state: MixerState) throws -> (
     averages: Tensor, normalizer: Tensor, average: Tensor
   ) {
-    try require(
-      piece.layout.parents == nil, Self.name, expected: "a sequence", got: "a tree of drafts",
-      advice: "use branches(_:state:)")
+    let piece = try piece.sequence(for: Self.name)
     let rows = try matmul(query.expanded(at: 1), key.weight.reshaped([heads, headWidth, -1]))
-    // Scores are exponents: in bf16 they would be off by per cents.
     let scores = try linear(
       piece.values.cast(to: .float32), weight: rows.reshaped([heads, -1]) / Float(headWidth).squareRoot())
     let values = try value(piece.values).reshaped([piece.batch, piece.length, heads, headWidth])
@@ -126,8 +124,10 @@ public struct Aaren: RegisteredMixer, MergingMixer {
     let scale = try Tensor.selecting(larger .== Tensor.full([], -.infinity), Tensor(Float(0)), larger)
     let (weight, other) = (try (a - scale).exp(), try (b - scale).exp())
     let sum = try weight + other
-    let divisor = try Tensor.selecting(sum .== Tensor(0), Tensor(1), sum)
+    // Two empty stretches: log 0 would have a gradient of infinity.
+    let isEmpty = try sum .== Tensor(0)
+    let divisor = try Tensor.selecting(isEmpty, Tensor(1), sum)
     let average = try (weight / divisor).expanded(at: 2) * first + (other / divisor).expanded(at: 2) * second
-    return (try sum.log() + scale, average)
+    return (try Tensor.selecting(isEmpty, Tensor(-.infinity), divisor.log() + scale), average)
   }
 }

@@ -103,7 +103,7 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    let (query, key, value) = try projections(piece)
+    let (query, key, value) = try projections(piece.sequence(for: Self.name))
     return try output(core(query: query, key: key, value: value, layout: piece.layout, state: &state))
   }
 

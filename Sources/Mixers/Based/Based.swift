@@ -89,7 +89,7 @@ public struct Based: MatrixMixer {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try requireSequence(piece)
+    let piece = try piece.sequence(for: Self.name)
     let tokens = try tokens(piece)
     var next = state
     let far = try outputs(memory.read(tokens, piece.layout, state: &next), tokens)
@@ -112,7 +112,7 @@ public struct Based: MatrixMixer {
   }
 
   public func summarise(_ piece: Piece) throws -> Summary {
-    try requireSequence(piece)
+    let piece = try piece.sequence(for: Self.name)
     var summary = try memory.summarise(tokens(piece), piece.layout)
     guard let window else { return summary }
     summary.tensors.merge(try window.summarise(piece).tensors) { first, _ in first }

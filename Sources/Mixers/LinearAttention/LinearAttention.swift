@@ -38,6 +38,8 @@ public struct LinearAttention: MatrixMixer {
     weakness: "forgetting: recall fades as the sequence grows",
     source: "Katharopoulos et al. 2020; Qin et al. 2022")
   public static let optionKeys = Options.CodingKeys.allCases.map(\.rawValue)
+  // Not relu with a norm: where all features of a query vanish the norm has a kink, and differences measure no slope there.
+  // Its gradients are held to reference code instead.
   public static let examples = [
     #"{"num_heads": 2}"#,
     #"{"num_heads": 2, "key_dim": 5, "feature_map": "elu_plus_one", "normalization": "norm"}"#,

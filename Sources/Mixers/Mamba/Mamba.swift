@@ -96,7 +96,7 @@ public struct Mamba: RegisteredMixer, ConvolvedRecurrence {
     try visitor.module("conv1d", &convolution)
     try visitor.module("x_proj", &selection)
     try visitor.module("dt_proj", &step)
-    try visitor.parameter("A_log", &logDecay)
+    try visitor.parameter("A_log", &logDecay, role: .coefficient)
     try visitor.parameter("D", &skip)
     try visitor.module("out_proj", &output)
   }
@@ -118,7 +118,7 @@ public struct Mamba: RegisteredMixer, ConvolvedRecurrence {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try refuseTree(piece)
+    let piece = try piece.sequence(for: Self.name)
     let position = try state.position(after: piece.length)
     let parts = try input(piece.values).split(sizes: [channels, channels], axis: 2)
     let layout = piece.layout

@@ -175,7 +175,7 @@ public struct Mamba2: RegisteredMixer, ConvolvedRecurrence {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try refuseTree(piece)
+    let piece = try piece.sequence(for: Self.name)
     let position = try state.position(after: piece.length)
     let projected = try projections(piece.values)
     let layout = piece.layout

@@ -44,7 +44,7 @@ extension ConvolvedMatrixMixer {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try requireSequence(piece)
+    let piece = try piece.sequence(for: Self.name)
     var (next, tail) = (state, try tail(state))
     let tokens = try projections.tokens(piece, rule: update, tail: &tail)
     let outputs = try outputs(memory.read(tokens, piece.layout, state: &next), tokens)
@@ -61,7 +61,7 @@ extension ConvolvedMatrixMixer {
   }
 
   public func summarise(_ piece: Piece) throws -> Summary {
-    try requireSequence(piece)
+    let piece = try piece.sequence(for: Self.name)
     if halo == 0 { return try memory.summarise(tokens(piece), piece.layout) }
     try require(
       piece.layout.resets == nil && piece.layout.valid == nil, "summarise",

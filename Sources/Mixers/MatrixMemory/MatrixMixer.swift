@@ -21,7 +21,7 @@ extension MatrixMixer {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try requireSequence(piece)
+    let piece = try piece.sequence(for: Self.name)
     let tokens = try tokens(piece)
     var next = state
     let outputs = try outputs(memory.read(tokens, piece.layout, state: &next), tokens)
@@ -29,15 +29,8 @@ extension MatrixMixer {
     return outputs
   }
 
-  /// Only `branches(_:state:)` takes trees.
-  func requireSequence(_ piece: Piece) throws {
-    try require(
-      piece.layout.parents == nil, Self.name, expected: "a sequence", got: "a tree of drafts",
-      advice: "use branches(_:state:)")
-  }
-
   public func summarise(_ piece: Piece) throws -> Summary {
-    try requireSequence(piece)
+    let piece = try piece.sequence(for: Self.name)
     return try memory.summarise(tokens(piece), piece.layout)
   }
   public func merged(_ left: Summary, _ right: Summary) throws -> Summary { try memory.merged(left, right) }

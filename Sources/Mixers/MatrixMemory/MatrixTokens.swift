@@ -39,10 +39,12 @@ public struct MatrixTokens: Sendable {
   func hidingPadding(_ layout: Layout) throws -> MatrixTokens {
     guard let valid = layout.valid else { return self }
     var result = self
-    let shape = [layout.batch, layout.length, 1, 1]
-    let shown = try valid.cast(to: .float32)
-    result.gate = try gate * shown.reshaped(gate.rank == 4 ? shape : Array(shape.dropLast()))
-    result.key = try key * shown.cast(to: key.dtype).reshaped(shape)
+    func hidden(_ x: Tensor) throws -> Tensor {
+      let shown = try valid.reshaped(Array([layout.batch, layout.length, 1, 1].prefix(x.rank)))
+      return try Tensor.selecting(shown, x, Tensor.zeros([], x.dtype))
+    }
+    result.gate = try hidden(gate)
+    result.key = try hidden(key)
     return result
   }
 }

@@ -84,7 +84,8 @@ public struct MixtureOfMemories: RegisteredMixer {
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
     try visitor.module("in_proj", &input)
-    try visitor.module("router", &router)
+    // Rounded scores would choose other memories.
+    try visitor.module("router", &router, role: .coefficient)
     for index in memories.indices { try visitor.module("memories.\(index)", &memories[index]) }
     if var layer = shared {
       try visitor.module("shared", &layer)
@@ -142,9 +143,7 @@ public struct MixtureOfMemories: RegisteredMixer {
   }
 
   private func routed(_ piece: Piece) throws -> Parts {
-    try require(
-      piece.layout.parents == nil, Self.name, expected: "a sequence", got: "a tree of drafts",
-      advice: "use branches(_:state:)")
+    let piece = try piece.sequence(for: Self.name)
     let (batch, length, width) = (piece.batch, piece.length, memory.heads * memory.valueWidth)
     let keys = memory.heads * memory.keyWidth
     let projected = try input(piece.values).split(sizes: [keys, width], axis: 2)

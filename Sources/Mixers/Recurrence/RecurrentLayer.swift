@@ -50,9 +50,7 @@ public struct RecurrentLayer: Module {
 
   /// Hidden states (batch, length, width) of a piece, and the state after it.
   func callAsFunction(_ piece: Piece, state: MixerState) throws -> (hidden: Tensor, state: MixerState) {
-    try require(
-      piece.layout.parents == nil, name, expected: "a sequence", got: "a tree of drafts",
-      advice: "use branches(_:state:)")
+    let piece = try piece.sequence(for: name)
     var next = state
     next.position = try state.position(after: piece.length)
     let before = try cell.states.map { try state.tensor($0) }

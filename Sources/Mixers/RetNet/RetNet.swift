@@ -99,7 +99,7 @@ public struct RetNet: MatrixMixer {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try requireSequence(piece)
+    let piece = try piece.sequence(for: Self.name)
     let counted = try CountedPositions(state, piece.layout)
     let tokens = try tokens(piece, at: counted.positions)
     var next = state
@@ -110,7 +110,7 @@ public struct RetNet: MatrixMixer {
   }
 
   public func summarise(_ piece: Piece) throws -> Summary {
-    try requireSequence(piece)
+    let piece = try piece.sequence(for: Self.name)
     try require(
       piece.layout.valid == nil, "summarise", expected: "a stretch without padding", got: "padding",
       advice: "summarise each row by itself")

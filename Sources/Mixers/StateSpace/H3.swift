@@ -106,7 +106,7 @@ public struct H3: RegisteredMixer, MergingMixer {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try piece.requireSequence(Self.name)
+    let piece = try piece.sequence(for: Self.name)
     let position = try state.position(after: piece.length)
     let parts = try input(piece.values).split(sizes: [width, width, width], axis: 2)
     let (mixed, keys, final) = try scan(

@@ -126,7 +126,7 @@ public struct S4: RegisteredMixer, MergingMixer {
   }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try piece.requireSequence(Self.name)
+    let piece = try piece.sequence(for: Self.name)
     let position = try state.position(after: piece.length)
     let (mixed, final) = try lowRankScan(
       piece.values, system: system(), state: state.tensor("state"), resets: piece.layout.resets,

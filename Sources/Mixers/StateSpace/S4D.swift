@@ -66,7 +66,7 @@ public struct S4D: RegisteredMixer, DiagonalStateSpace {
   func decay() throws -> Tensor { try system.discretised().decay }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try piece.requireSequence(Self.name)
+    let piece = try piece.sequence(for: Self.name)
     let position = try state.position(after: piece.length)
     let (decay, weights) = try system.discretised()
     let (mixed, final) = try diagonalScan(
@@ -84,12 +84,4 @@ func gatedOutput(_ x: Tensor, _ projection: Linear) throws -> Tensor {
   let width = x.shape[x.rank - 1]
   let parts = try projection(x.gelu()).split(sizes: [width, width], axis: -1)
   return try parts[0] * parts[1].sigmoid()
-}
-
-extension Piece {
-  /// Throws for a tree of drafts, which goes through `branches(_:state:)`.
-  func requireSequence(_ name: String) throws {
-    try require(
-      layout.parents == nil, name, expected: "a sequence", got: "a tree of drafts", advice: "use branches(_:state:)")
-  }
 }

@@ -140,7 +140,7 @@ public struct S5: RegisteredMixer, DiagonalStateSpace {
   func decay() throws -> Tensor { try system().decay }
 
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
-    try piece.requireSequence(Self.name)
+    let piece = try piece.sequence(for: Self.name)
     let position = try state.position(after: piece.length)
     let system = try system()
     let driven = try linear(piece.values, weight: system.input).reshaped([piece.batch, piece.length, 2, modes])

@@ -66,7 +66,7 @@ public enum ModelFolder {
     let configuration = try configuration(of: path)
     // Every parameter comes from the file, so none is drawn.
     var model = try LanguageModel(configuration, registry: registry, random: .none)
-    try WeightFiles(folder).load(into: &model, matrices: .float32)
+    try WeightFiles(folder).load(into: &model, weights: .float32)
     return model
   }
 
@@ -86,12 +86,12 @@ public enum ModelFolder {
     if json["model_type"]?.stringValue == ModelConfiguration.modelType {
       let configuration = try ModelConfiguration(json: json, place: place)
       model = try LanguageModel(configuration, registry: registry, random: .none)
-      try weights.load(into: &model, matrices: type)
+      try weights.load(into: &model, weights: type)
     } else {
       let family = try families.family(of: json, place: place)
       model = try family.model(
         FamilyConfiguration(json, family: family, place: place, weights: weights))
-      try weights.load(into: &model, matrices: type, names: WeightNames(family))
+      try weights.load(into: &model, weights: type, names: WeightNames(family))
     }
     model.computeType = type
     return model

@@ -103,10 +103,10 @@ public struct WeightNames: Sendable {
 extension WeightFiles {
   /// Gives every parameter of a module its tensor: all of them, of the right shape, and no others but those that may be there.
   ///
-  /// Matrices become of type `matrices`, vectors f32. What is stored in that type stays where it lies in the mapped file.
+  /// Weights become of type `dtype`, coefficients f32 (`ParameterRole`). What is stored in that type stays where it lies in the mapped file.
   /// - Throws: `TensorError` that names a tensor which is missing, superfluous, or of another shape or kind.
   public func load(
-    into module: inout some Module, matrices: DType, names: WeightNames = WeightNames()
+    into module: inout some Module, weights dtype: DType, names: WeightNames = WeightNames()
   ) throws {
     var unused = Set(tensors.keys)
     var used: [String: Entry] = [:]
@@ -114,9 +114,9 @@ extension WeightFiles {
     let own = Set(try module.parameters().map(\.name))
     var names = names
     names.tied = names.tied.filter { !own.contains($0.key) }
-    try module.updateParameters { name, value in
+    try module.updateParametersByRole { name, role, value in
       let stored = try find(name, names: names, shape: value.shape)
-      value = try TensorFile.floating(stored.entry, of: stored.file, as: value.rank >= 2 ? matrices : .float32)
+      value = try TensorFile.floating(stored.entry, of: stored.file, as: role == .weight ? dtype : .float32)
       unused.remove(stored.entry.name)
       used[name] = stored
     }

@@ -56,6 +56,38 @@ extension Subject {
       outputs(next, state: merged), outputs(next, state: run), LawTolerance.outputs(.float32), "\(label): what follows")
   }
 
+  /// A state found by way of summaries, those of nothing included, has the gradients of one that was run: of the stretches'
+  /// inputs, of parameters and of the state before them. Nothing merged with nothing is nothing.
+  func hasGradientsThroughSummaries() throws {
+    guard mixer.laws.cut != .none, let merging = mixer as? any MergingMixer else { return }
+    var random = TestRandom("merged gradients \(name)")
+    for prefix in [0, 40] {
+      let start = try self.start(prefix, &random)
+      var position = start.position
+      let stretches = try [7, 1, 30].map { length in
+        let piece = try self.piece(length, &random, at: position)
+        position += length
+        return piece
+      }
+      var final = start
+      for stretch in stretches { _ = try merging(stretch, state: &final) }
+      let seeds = try PiecewiseRun.Seeds(Tensor.zeros([]), final, &random).final
+      let nothing = try piece(0, &random, at: start.position)
+      let expected = try MergedRun(merging, stretches, from: start, seeds: seeds) { mixer, stretches, state in
+        for stretch in stretches { _ = try mixer(stretch, state: &state) }
+      }
+      let found = try MergedRun(merging, stretches, from: start, seeds: seeds) { mixer, stretches, state in
+        let empty = try mixer.summarise(nothing)
+        let parts = try stretches.map { try mixer.summarise($0) }
+        let left = try mixer.merged(mixer.merged(empty, parts[0]), mixer.merged(parts[1], empty))
+        let right = try mixer.merged(parts[2], mixer.merged(empty, empty))
+        try mixer.advance(&state, by: mixer.merged(empty, empty))
+        try mixer.advance(&state, by: mixer.merged(left, right))
+      }
+      try found.expectSame(as: expected, "\(name) after \(prefix) tokens, merged")
+    }
+  }
+
   /// For a mixer that sees everything at once: a stretch, given the summaries of all others, has the whole's outputs.
   private func mergesAround(_ merging: any MergingMixer, _ stretches: [Piece], _ start: MixerState) throws {
     let all = try Piece(
@@ -84,6 +116,44 @@ extension Subject {
     for key in left.tensors.keys.sorted() {
       try expectClose(
         left.tensor(key), right.tensor(key), LawTolerance.state(.float32), "\(name): associativity, \(key)")
+    }
+  }
+}
+
+/// The state after stretches, and the gradients of Σ state · seeds.
+private struct MergedRun {
+  let final: MixerState
+  var gradients: [String: Tensor] = [:]
+
+  init(
+    _ mixer: any MergingMixer, _ stretches: [Piece], from start: MixerState, seeds: [String: Tensor],
+    advance: (any MergingMixer, [Piece], inout MixerState) throws -> Void
+  ) throws {
+    let tracked = try mixer.tracked()
+    let before = start.tracked
+    let leaves = stretches.map { stretch in
+      var leaf = stretch
+      leaf.values = stretch.values.tracked()
+      return leaf
+    }
+    var state = before
+    try advance(tracked, leaves, &state)
+    let found = try FermataTensors.gradients(
+      of: seeds.sorted { $0.key < $1.key }.map { (try state.tensor($0.key), $0.value) })
+    final = state.detached
+    for (index, leaf) in leaves.enumerated() { gradients["inputs of stretch \(index)"] = found[leaf.values] }
+    for name in before.names { gradients["initial \(name)"] = try found[before.tensor(name)] }
+    for (name, value) in try tracked.parameters() { gradients[name] = found[value] }
+  }
+
+  func expectSame(as expected: MergedRun, _ label: String) throws {
+    try expectSameState(final, expected.final, LawTolerance.state(.float32), label)
+    for name in Set(gradients.keys).union(expected.gradients.keys).sorted() {
+      guard let some = gradients[name] ?? expected.gradients[name] else { continue }
+      let zeros = try Tensor.zeros(some.shape, some.dtype)
+      try expectClose(
+        gradients[name] ?? zeros, expected.gradients[name] ?? zeros, LawTolerance.gradients(.float32),
+        "\(label): gradient of \(name)")
     }
   }
 }

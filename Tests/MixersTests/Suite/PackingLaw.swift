@@ -76,6 +76,54 @@ extension Subject {
     if isStream { try isUnmovedByPadding() }
   }
 
+  /// Padding may hold NaN, infinities and numbers that overflow: valid tokens have the outputs and the gradients that they have
+  /// without it, and weights too.
+  func ignoresWhatPaddingHolds() throws {
+    guard features.contains(.padding), mixer.laws.cut != .none else { return }
+    var random = TestRandom("padding's values \(name)")
+    let length = 64
+    let spans = [[0..<31, 50..<64], [12..<64], [5..<44, 45..<59]]
+    var piece = try self.piece(length, &random, batch: spans.count)
+    let marks = spans.flatMap { spans in (0..<length).map { at in UInt8(spans.contains { $0.contains(at) } ? 1 : 0) } }
+    let valid = try Tensor(marks, shape: [spans.count, length])
+    let garbage = try Tensor([Float.nan, .infinity, -.infinity, 3e38], shape: [1, 4, 1])
+      .broadcast(to: [length / 4, 4, width]).reshaped([1, length, width])
+    let shown = try valid.expanded(at: 2)
+    let clean = piece.values
+    piece.values = try Tensor.selecting(shown, clean, garbage)
+    piece.layout.valid = valid
+    let start = try mixer.initialState(batch: spans.count)
+    var seeds = try PiecewiseRun.Seeds(clean, MixerState(), &random)
+    seeds.outputs = try seeds.outputs * shown.cast(to: .float32)
+    func gathered(_ x: Tensor, _ row: Int) throws -> Tensor {
+      try Tensor.concatenated(spans[row].map { try part(x, row, $0) }, axis: 1)
+    }
+    let alone = try spans.indices.map { row in
+      var own = seeds
+      own.outputs = try gathered(seeds.outputs, row)
+      let values = try Piece(gathered(clean, row))
+      return try PiecewiseRun(mixer, values, from: mixer.initialState(batch: 1), cuts: [values.length], seeds: own)
+    }
+    for cuts in [[length], [1, 2, 10, 20, 11]] {
+      let label = "\(name): garbage in padding, cut \(cuts.prefix(4))"
+      let run = try PiecewiseRun(mixer, piece, from: start, cuts: cuts, seeds: seeds)
+      let gradient = try run.input ?? Tensor.zeros(clean.shape)
+      for row in spans.indices {
+        try expectClose(
+          gathered(run.outputs, row), alone[row].outputs, LawTolerance.outputs(.float32), "\(label): row \(row)")
+        try expectClose(
+          gathered(gradient, row), alone[row].input ?? Tensor.zeros(alone[row].outputs.shape),
+          LawTolerance.gradients(.float32), "\(label): input gradient of row \(row)")
+      }
+      let hidden = try Tensor.selecting(shown, Tensor.zeros([]), gradient)
+      try expectClose(hidden, Tensor.zeros(clean.shape), .exact, "\(label): input gradient of padding")
+      for (parameter, value) in run.parameters {
+        let sum = try alone.compactMap { $0.parameters[parameter] }.reduce(Tensor.zeros(value.shape)) { try $0 + $1 }
+        try expectClose(value, sum, LawTolerance.gradients(.float32), "\(label): gradient of \(parameter)")
+      }
+    }
+  }
+
   /// A piece of nothing but padding changes nothing of what follows.
   private func isUnmovedByPadding() throws {
     var random = TestRandom("only padding \(name)")
