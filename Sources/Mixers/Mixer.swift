@@ -134,3 +134,15 @@ public protocol RegisteredMixer: Mixer {
   /// Fresh parameters for a width.
   init(width: Int, options: Options, random: inout RandomSource) throws
 }
+
+/// A mixer made of others, which it finds in the table that it was itself found in.
+public protocol CompositeMixer: RegisteredMixer {
+  /// Fresh parameters for a width.
+  init(width: Int, options: Options, registry: MixerRegistry, random: inout RandomSource) throws
+}
+
+extension CompositeMixer {
+  public init(width: Int, options: Options, random: inout RandomSource) throws {
+    try self.init(width: width, options: options, registry: .standard, random: &random)
+  }
+}

@@ -115,6 +115,17 @@ public struct Piece: Sendable {
     return copy
   }
 
+  /// Where the tokens stand, for summaries that depend on it.
+  /// - Throws: `TensorError` when the layout does not say.
+  func absolutePositions(for mixer: String) throws -> Tensor {
+    guard let positions = layout.positions else {
+      throw TensorError(
+        mixer, expected: "a piece with absolute positions", got: "none",
+        advice: "set layout.positions: keys depend on where they stand")
+    }
+    return positions
+  }
+
   public var batch: Int { layout.batch }
   public var length: Int { layout.length }
 }

@@ -124,11 +124,7 @@ public struct SoftmaxAttention: RegisteredMixer, MergingMixer {
   /// Keys and values of the stretch, and the positions they stand at relative to its start: rotary turns by absolute
   /// position, so a summary is made for the position where it will stand.
   public func summarise(_ piece: Piece) throws -> Summary {
-    guard let positions = piece.layout.positions else {
-      throw TensorError(
-        "summarise", expected: "a piece with absolute positions", got: "none",
-        advice: "set layout.positions: rotary keys depend on where they stand")
-    }
+    let positions = try piece.absolutePositions(for: Self.name)
     try require(
       piece.layout.resets == nil && piece.layout.valid == nil, "summarise",
       expected: "a stretch of one document without padding", got: "resets or padding",

@@ -38,13 +38,23 @@ public struct Based: MatrixMixer {
     #"{"num_heads": 1, "feature_dim": 3, "sliding_window": 0}"#,
   ]
 
-  private static let epsilon: Float = 1e-6
-
   public var projections: MemoryProjections
   public var window: SoftmaxAttention?
   public let memory: MatrixMemory
+  public let update = FeatureUpdate(map: .taylor)
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
+    memory = try Self.memory(width: width, options: options)
+    projections = try MemoryProjections(memory, width: width, isGated: false, isNormed: false, random: &random)
+    let reach = options.window ?? 64
+    guard reach > 0 else { return }
+    // Rotary turns pairs of features, so heads of an odd width get one more.
+    let headWidth = (width / options.heads + 1) / 2 * 2
+    window = try SoftmaxAttention(
+      width: width, options: .init(heads: options.heads, headWidth: headWidth, window: reach), random: &random)
+  }
+
+  public static func memory(width: Int, options: Options) throws -> MatrixMemory {
     let (features, reach) = (options.featureWidth ?? 16, options.window ?? 64)
     guard (1...32).contains(features), reach >= 0 else {
       throw ConfigurationError(
@@ -52,16 +62,18 @@ public struct Based: MatrixMixer {
         "feature_dim must be in 1...32 and sliding_window at least 0, got \(features) and \(reach)")
     }
     var memory = try MatrixMemory(Self.name, width: width, heads: options.heads, keyWidth: features)
-    projections = try MemoryProjections(memory, width: width, isGated: false, isNormed: false, random: &random)
-    memory.keyWidth = taylorWidth(features)
-    memory.valueWidth += 1
-    memory.scale = 1
-    self.memory = memory
-    guard reach > 0 else { return }
-    // Rotary turns pairs of features, so heads of an odd width get one more.
-    let headWidth = (width / options.heads + 1) / 2 * 2
-    window = try SoftmaxAttention(
-      width: width, options: .init(heads: options.heads, headWidth: headWidth, window: reach), random: &random)
+    memory.features = taylorWidth(features)
+    (memory.normalizes, memory.scale) = (true, 1)
+    return memory
+  }
+
+  public static func rule(
+    _ memory: MatrixMemory, width: Int, options: Options, random: inout RandomSource
+  ) throws -> FeatureUpdate {
+    guard options.window ?? 0 == 0 else {
+      throw ConfigurationError("mixer '\(Self.name)'", "sliding_window must be 0 in a mixture's memory")
+    }
+    return FeatureUpdate(map: .taylor)
   }
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
@@ -70,16 +82,6 @@ public struct Based: MatrixMixer {
       try visitor.module("window", &layer)
       window = layer
     }
-  }
-
-  public func tokens(_ piece: Piece) throws -> MatrixTokens {
-    var tokens = try projections.tokens(piece, rule: FeatureUpdate(map: .taylor))
-    tokens.value = try withOnes(tokens.value)
-    return tokens
-  }
-
-  public func outputs(_ read: Tensor, _ tokens: MatrixTokens) throws -> Tensor {
-    try projections.outputs(normalized(read, epsilon: Self.epsilon), gate: nil)
   }
 
   // MARK: The window beside the memory

@@ -34,6 +34,13 @@ public struct DeltaRule: ConvolvedMatrixMixer {
         throw ConfigurationError("mixer '\(mixer)'", "conv_size must be 0 or in 2...64, got \(size)")
       }
     }
+
+    /// A convolution's tail is no part of a memory.
+    func requireRuleAlone(_ mixer: String) throws {
+      guard convolutionWidth ?? 0 == 0 else {
+        throw ConfigurationError("mixer '\(mixer)'", "conv_size must be 0 in a mixture's memory")
+      }
+    }
   }
 
   public static let name = "delta_rule"
@@ -54,13 +61,22 @@ public struct DeltaRule: ConvolvedMatrixMixer {
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
     try options.check(Self.name)
-    memory = try MatrixMemory(
-      Self.name, width: width, heads: options.heads, keyWidth: options.keyWidth, isDelta: true)
-    update = try DeltaUpdate(
-      options, decays: false, random: &random)
+    memory = try Self.memory(width: width, options: options)
+    update = try DeltaUpdate(options, decays: false, random: &random)
     projections = try MemoryProjections(
       memory, width: width, columns: update.columns, convolutionWidth: options.convolutionWidth ?? 0, isGated: false,
       random: &random)
+  }
+
+  public static func memory(width: Int, options: Options) throws -> MatrixMemory {
+    try MatrixMemory(Self.name, width: width, heads: options.heads, keyWidth: options.keyWidth, isDelta: true)
+  }
+
+  public static func rule(
+    _ memory: MatrixMemory, width: Int, options: Options, random: inout RandomSource
+  ) throws -> DeltaUpdate {
+    try options.requireRuleAlone(Self.name)
+    return try DeltaUpdate(options, decays: false, random: &random)
   }
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {

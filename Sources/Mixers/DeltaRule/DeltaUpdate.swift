@@ -31,9 +31,8 @@ public struct DeltaUpdate: MemoryRule {
   }
 
   public var columns: Int { logDecay == nil ? heads : 2 * heads }
-  public var isDelta: Bool { true }
 
-  public func complete(_ tokens: inout MatrixTokens, x: Tensor, columns: Tensor) throws {
+  public func complete(_ tokens: inout MatrixTokens, x: Tensor, columns: Tensor, positions: Tensor?) throws {
     func activated(_ x: Tensor) throws -> Tensor { appliesSiLU ? try x.silu() : x }
     tokens.query = try unitNorm(activated(tokens.query))
     tokens.key = try unitNorm(activated(tokens.key))

@@ -35,13 +35,22 @@ public struct GatedDeltaRule: ConvolvedMatrixMixer {
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
     try options.check(Self.name)
-    memory = try MatrixMemory(
-      Self.name, width: width, heads: options.heads, keyWidth: options.keyWidth, isDelta: true)
-    update = try DeltaUpdate(
-      options, decays: true, random: &random)
+    memory = try Self.memory(width: width, options: options)
+    update = try DeltaUpdate(options, decays: true, random: &random)
     projections = try MemoryProjections(
       memory, width: width, columns: update.columns, convolutionWidth: options.convolutionWidth ?? 0, isGated: true,
       random: &random)
+  }
+
+  public static func memory(width: Int, options: Options) throws -> MatrixMemory {
+    try MatrixMemory(Self.name, width: width, heads: options.heads, keyWidth: options.keyWidth, isDelta: true)
+  }
+
+  public static func rule(
+    _ memory: MatrixMemory, width: Int, options: Options, random: inout RandomSource
+  ) throws -> DeltaUpdate {
+    try options.requireRuleAlone(Self.name)
+    return try DeltaUpdate(options, decays: true, random: &random)
   }
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {

@@ -45,9 +45,8 @@ public struct GateUpdate: MemoryRule {
   }
 
   public var columns: Int { logDecay == nil ? 0 : heads }
-  public var isDelta: Bool { false }
 
-  public func complete(_ tokens: inout MatrixTokens, x: Tensor, columns: Tensor) throws {
+  public func complete(_ tokens: inout MatrixTokens, x: Tensor, columns: Tensor, positions: Tensor?) throws {
     if let gateDown, let gateUp {
       let logits = try gateUp(gateDown(x)).cast(to: .float32)
       tokens.gate = try (logits.logSigmoid() / Self.gateDivisor).reshaped(tokens.key.shape)

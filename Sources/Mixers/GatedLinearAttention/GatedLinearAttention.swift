@@ -44,22 +44,25 @@ public struct GatedLinearAttention: MatrixMixer {
   public let memory: MatrixMemory
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
-    let keyWidth = options.keyWidth ?? max(1, width / max(1, options.heads) / 2)
-    memory = try MatrixMemory(Self.name, width: width, heads: options.heads, keyWidth: keyWidth)
-    let gate = options.gate ?? .vector
+    memory = try Self.memory(width: width, options: options)
     projections = try MemoryProjections(
-      memory, width: width, columns: gate == .scalar ? options.heads : 0, isGated: true, random: &random)
-    update = try GateUpdate(memory, width: width, gate: gate, random: &random)
+      memory, width: width, columns: options.gate == .scalar ? options.heads : 0, isGated: true, random: &random)
+    update = try Self.rule(memory, width: width, options: options, random: &random)
+  }
+
+  public static func memory(width: Int, options: Options) throws -> MatrixMemory {
+    let keyWidth = options.keyWidth ?? max(1, width / max(1, options.heads) / 2)
+    return try MatrixMemory(Self.name, width: width, heads: options.heads, keyWidth: keyWidth)
+  }
+
+  public static func rule(
+    _ memory: MatrixMemory, width: Int, options: Options, random: inout RandomSource
+  ) throws -> GateUpdate {
+    try GateUpdate(memory, width: width, gate: options.gate ?? .vector, random: &random)
   }
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
     try projections.visitParameters(&visitor)
     try update.visitParameters(&visitor)
-  }
-
-  public func tokens(_ piece: Piece) throws -> MatrixTokens { try projections.tokens(piece, rule: update) }
-
-  public func outputs(_ read: Tensor, _ tokens: MatrixTokens) throws -> Tensor {
-    try projections.outputs(read, gate: tokens.outputGate)
   }
 }

@@ -42,23 +42,31 @@ public struct LightningAttention: MatrixMixer {
 
   public var projections: MemoryProjections
   public let memory: MatrixMemory
-  private let update: FixedDecayUpdate
+  public let update: FixedDecayUpdate
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
-    memory = try MatrixMemory(Self.name, width: width, heads: options.heads, keyWidth: options.keyWidth)
+    memory = try Self.memory(width: width, options: options)
+    update = try Self.rule(memory, width: width, options: options, random: &random)
+    projections = try MemoryProjections(memory, width: width, isGated: true, isNormed: false, random: &random)
+  }
+
+  public static func memory(width: Int, options: Options) throws -> MatrixMemory {
+    try MatrixMemory(Self.name, width: width, heads: options.heads, keyWidth: options.keyWidth)
+  }
+
+  public static func rule(
+    _ memory: MatrixMemory, width: Int, options: Options, random: inout RandomSource
+  ) throws -> FixedDecayUpdate {
     let scale = options.decayScale ?? 1
     guard scale >= 0, scale <= 1000 else {
       throw ConfigurationError("mixer '\(Self.name)'", "decay_scale must be in 0...1000, got \(scale)")
     }
-    update = try FixedDecayUpdate(heads: memory.heads, scale: scale)
-    projections = try MemoryProjections(memory, width: width, isGated: true, isNormed: false, random: &random)
+    return try FixedDecayUpdate(heads: memory.heads, scale: scale)
   }
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
     try projections.visitParameters(&visitor)
   }
-
-  public func tokens(_ piece: Piece) throws -> MatrixTokens { try projections.tokens(piece, rule: update) }
 
   public func outputs(_ read: Tensor, _ tokens: MatrixTokens) throws -> Tensor {
     let (batch, length, width) = (read.shape[0], read.shape[1], memory.heads * memory.valueWidth)
@@ -70,7 +78,7 @@ public struct LightningAttention: MatrixMixer {
 }
 
 /// silu before a memory that decays by a fixed number per head: how lightning attention writes.
-struct FixedDecayUpdate: MemoryRule {
+public struct FixedDecayUpdate: MemoryRule {
   /// The logarithm of the decay (1, 1, heads).
   private let gate: Tensor
 
@@ -79,11 +87,9 @@ struct FixedDecayUpdate: MemoryRule {
     gate = try Tensor((0..<heads).map { Float(-8 * Double($0) / Double(heads) * scale) }, shape: [1, 1, heads])
   }
 
-  mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {}
-  var columns: Int { 0 }
-  var isDelta: Bool { false }
+  public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {}
 
-  func complete(_ tokens: inout MatrixTokens, x: Tensor, columns: Tensor) throws {
+  public func complete(_ tokens: inout MatrixTokens, x: Tensor, columns: Tensor, positions: Tensor?) throws {
     tokens.query = try tokens.query.silu()
     tokens.key = try tokens.key.silu()
     tokens.gate = try gate.broadcast(to: Array(tokens.query.shape.dropLast()))

@@ -37,14 +37,12 @@ public struct FeatureMap: Sendable {
 }
 
 /// Feature maps before a memory in which nothing decays: how plain linear attention writes.
-struct FeatureUpdate: MemoryRule {
-  let map: FeatureMap
+public struct FeatureUpdate: MemoryRule {
+  public let map: FeatureMap
 
-  mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {}
-  var columns: Int { 0 }
-  var isDelta: Bool { false }
+  public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {}
 
-  func complete(_ tokens: inout MatrixTokens, x: Tensor, columns: Tensor) throws {
+  public func complete(_ tokens: inout MatrixTokens, x: Tensor, columns: Tensor, positions: Tensor?) throws {
     tokens.query = try map(tokens.query)
     tokens.key = try map(tokens.key)
   }

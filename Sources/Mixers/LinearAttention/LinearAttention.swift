@@ -46,57 +46,40 @@ public struct LinearAttention: MatrixMixer {
     #"{"num_heads": 1, "feature_map": "identity", "normalization": "none"}"#,
   ]
 
-  /// Keeps the normaliser away from zero.
-  private static let epsilon: Float = 1e-6
-
   public var projections: MemoryProjections
-  public let map: FeatureMap
-  public let normalization: Normalization
+  public let update: FeatureUpdate
   public let memory: MatrixMemory
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
-    map = try FeatureMap.named(options.featureMap ?? "elu_plus_one", in: Self.name)
-    normalization = options.normalization ?? .sum
-    guard normalization != .sum || map.isPositive else {
+    memory = try Self.memory(width: width, options: options)
+    update = try Self.rule(memory, width: width, options: options, random: &random)
+    projections = try MemoryProjections(
+      memory, width: width, isGated: false, isNormed: options.normalization == .norm, random: &random)
+  }
+
+  public static func memory(width: Int, options: Options) throws -> MatrixMemory {
+    var memory = try MatrixMemory(Self.name, width: width, heads: options.heads, keyWidth: options.keyWidth)
+    if options.normalization ?? .sum == .sum {
+      // A scale would cancel.
+      (memory.normalizes, memory.scale) = (true, 1)
+    }
+    return memory
+  }
+
+  public static func rule(
+    _ memory: MatrixMemory, width: Int, options: Options, random: inout RandomSource
+  ) throws -> FeatureUpdate {
+    let map = try FeatureMap.named(options.featureMap ?? "elu_plus_one", in: Self.name)
+    guard map.isPositive || !memory.normalizes else {
       throw ConfigurationError(
         "mixer '\(Self.name)'",
         "sums of '\(map.name)' features can vanish; use a normalization of \"norm\" or \"none\", or another feature_map"
       )
     }
-    var memory = try MatrixMemory(Self.name, width: width, heads: options.heads, keyWidth: options.keyWidth)
-    projections = try MemoryProjections(
-      memory, width: width, isGated: false, isNormed: normalization == .norm, random: &random)
-    if normalization == .sum {
-      // z is the column of a value that is always one; the scale would cancel.
-      memory.valueWidth += 1
-      memory.scale = 1
-    }
-    self.memory = memory
+    return FeatureUpdate(map: map)
   }
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
     try projections.visitParameters(&visitor)
   }
-
-  public func tokens(_ piece: Piece) throws -> MatrixTokens {
-    var tokens = try projections.tokens(piece, rule: FeatureUpdate(map: map))
-    if normalization == .sum { tokens.value = try withOnes(tokens.value) }
-    return tokens
-  }
-
-  public func outputs(_ read: Tensor, _ tokens: MatrixTokens) throws -> Tensor {
-    try projections.outputs(normalization == .sum ? normalized(read, epsilon: Self.epsilon) : read, gate: nil)
-  }
-}
-
-/// Values (…, valueWidth) with a column of ones, which a memory adds up to the normaliser.
-func withOnes(_ values: Tensor) throws -> Tensor {
-  let ones = try Tensor.ones([1, 1, 1, 1], values.dtype).broadcast(to: values.shape.dropLast() + [1])
-  return try Tensor.concatenated([values, ones], axis: 3)
-}
-
-/// What was read (…, valueWidth + 1) over its last column.
-func normalized(_ read: Tensor, epsilon: Float) throws -> Tensor {
-  let parts = try read.split(sizes: [read.shape[3] - 1, 1], axis: 3)
-  return try parts[0] / (parts[1] + epsilon)
 }

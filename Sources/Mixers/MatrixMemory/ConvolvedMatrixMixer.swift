@@ -6,11 +6,7 @@ import FermataTensors
 ///
 /// The merge law survives the convolution: a summary also holds the stretch's first and last K − 1 tokens, its halo. What the
 /// first ones write is found when it is known what stood before them.
-public protocol ConvolvedMatrixMixer: MatrixMixer {
-  associatedtype Rule: MemoryRule
-  var projections: MemoryProjections { get }
-  var update: Rule { get }
-}
+public protocol ConvolvedMatrixMixer: MatrixMixer {}
 
 extension ConvolvedMatrixMixer {
   /// Tokens whose convolution needs others before them: K − 1.
@@ -19,10 +15,6 @@ extension ConvolvedMatrixMixer {
   public func tokens(_ piece: Piece) throws -> MatrixTokens {
     var tail = try projections.convolution?.initialTail(batch: piece.batch)
     return try projections.tokens(piece, rule: update, tail: &tail)
-  }
-
-  public func outputs(_ read: Tensor, _ tokens: MatrixTokens) throws -> Tensor {
-    try projections.outputs(read, gate: tokens.outputGate)
   }
 
   // MARK: A state with a tail

@@ -1,8 +1,18 @@
 import FermataTensors
 
-/// A mixer whose state is a matrix memory: it says what its tokens ask and write, and what it makes of what they read.
+/// A mixer whose state is a matrix memory: projections, a rule by which tokens write, and the laws that follow.
 public protocol MatrixMixer: RegisteredMixer, MergingMixer {
+  associatedtype Rule: MemoryRule
   var memory: MatrixMemory { get }
+  var projections: MemoryProjections { get }
+  var update: Rule { get }
+
+  /// The memory that settings ask for.
+  static func memory(width: Int, options: Options) throws -> MatrixMemory
+
+  /// The rule alone, for one of a mixture's memories.
+  /// - Throws: `ConfigurationError` for settings that ask for more than a rule, such as a convolution.
+  static func rule(_ memory: MatrixMemory, width: Int, options: Options, random: inout RandomSource) throws -> Rule
 
   /// What a piece's tokens ask and write. It is a sequence, not a tree.
   func tokens(_ piece: Piece) throws -> MatrixTokens
@@ -12,6 +22,12 @@ public protocol MatrixMixer: RegisteredMixer, MergingMixer {
 }
 
 extension MatrixMixer {
+  public func tokens(_ piece: Piece) throws -> MatrixTokens { try projections.tokens(piece, rule: update) }
+
+  public func outputs(_ read: Tensor, _ tokens: MatrixTokens) throws -> Tensor {
+    try projections.outputs(read, gate: tokens.outputGate)
+  }
+
   public var laws: Laws { memory.laws }
 
   public func stateBytes(batch: Int, length: Int, dtype: DType) -> Int { memory.stateBytes(batch: batch) }

@@ -19,7 +19,9 @@ public struct MemoryProjections: Module {
   private let columns: Int
   private let isGated: Bool
 
-  init(
+  /// Fresh projections between a width and a memory: with the rule's `columns`, a short convolution where its width is above 0, an
+  /// output gate, a norm.
+  public init(
     _ memory: MatrixMemory, width: Int, columns: Int = 0, convolutionWidth: Int = 0, isGated: Bool,
     isNormed: Bool = true, random: inout RandomSource
   ) throws {
@@ -49,13 +51,15 @@ public struct MemoryProjections: Module {
   }
 
   /// Queries, keys, values and output gate of a piece, completed by a rule; for mixers without convolution.
-  func tokens(_ piece: Piece, rule: some MemoryRule) throws -> MatrixTokens {
+  func tokens(_ piece: Piece, rule: some MemoryRule, positions: Tensor? = nil) throws -> MatrixTokens {
     var tail: Tensor?
-    return try tokens(piece, rule: rule, tail: &tail)
+    return try tokens(piece, rule: rule, positions: positions, tail: &tail)
   }
 
   /// The same after a convolution's tail, which moves on; nil where there is no convolution.
-  func tokens(_ piece: Piece, rule: some MemoryRule, tail: inout Tensor?) throws -> MatrixTokens {
+  func tokens(_ piece: Piece, rule: some MemoryRule, positions: Tensor? = nil, tail: inout Tensor?) throws
+    -> MatrixTokens
+  {
     let (keys, values) = (heads * keyWidth, heads * valueWidth)
     let rest = [isGated ? values : 0, columns]
     var parts: [Tensor]
@@ -74,7 +78,7 @@ public struct MemoryProjections: Module {
     var tokens = try MatrixTokens(
       query: headed(parts[0], keyWidth), key: headed(parts[1], keyWidth), value: headed(parts[2], valueWidth))
     if isGated { tokens.outputGate = try headed(parts[3], valueWidth) }
-    try rule.complete(&tokens, x: piece.values, columns: parts[4])
+    try rule.complete(&tokens, x: piece.values, columns: parts[4], positions: positions)
     return tokens
   }
 

@@ -10,6 +10,14 @@ struct Routing {
     /// Rows of a (batch · length, …) table, i32 (batch, capacity).
     let tokens: Tensor
     let layout: Layout
+
+    /// Of positions (batch, length), those of this memory's tokens: i64 (batch, capacity).
+    func gathered(_ positions: Tensor) throws -> Tensor {
+      let all =
+        positions.dtype == .int64
+        ? try positions.values(as: Int64.self) : try positions.values(as: Int32.self).map { Int64($0) }
+      return try Tensor(tokens.values(as: Int32.self).map { all.isEmpty ? 0 : all[Int($0)] }, shape: tokens.shape)
+    }
   }
 
   let sequences: [Sequence]

@@ -41,23 +41,29 @@ public struct RetNet: MatrixMixer {
 
   public var projections: MemoryProjections
   public let memory: MatrixMemory
-  public let positions: any PositionScheme
-  /// The logarithm of the decay (1, 1, heads).
-  private let gate: Tensor
+  public let update: RetentionUpdate
 
   public init(width: Int, options: Options, random: inout RandomSource) throws {
-    memory = try MatrixMemory(
+    memory = try Self.memory(width: width, options: options)
+    update = try Self.rule(memory, width: width, options: options, random: &random)
+    projections = try MemoryProjections(memory, width: width, isGated: true, random: &random)
+  }
+
+  public static func memory(width: Int, options: Options) throws -> MatrixMemory {
+    try MatrixMemory(
       Self.name, width: width, heads: options.heads, keyWidth: options.keyWidth, expansion: options.expansion ?? 2)
+  }
+
+  public static func rule(
+    _ memory: MatrixMemory, width: Int, options: Options, random: inout RandomSource
+  ) throws -> RetentionUpdate {
     let base = options.rotaryBase ?? 10_000
     guard memory.keyWidth % 2 == 0, base > 1, base.isFinite else {
       throw ConfigurationError(
         "mixer '\(Self.name)'",
         "key_dim must be even and rope_theta above 1, got \(memory.keyWidth) and \(base)")
     }
-    positions = try RotaryPositions(width: memory.keyWidth, base: base)
-    let rates = (0..<memory.heads).map { Float(Double.log(onePlus: -Double.exp2(Double(-5 - $0)))) }
-    gate = try Tensor(rates, shape: [1, 1, memory.heads])
-    projections = try MemoryProjections(memory, width: width, isGated: true, random: &random)
+    return try RetentionUpdate(memory, positions: RotaryPositions(width: memory.keyWidth, base: base))
   }
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
@@ -65,24 +71,7 @@ public struct RetNet: MatrixMixer {
   }
 
   public func tokens(_ piece: Piece) throws -> MatrixTokens {
-    guard let positions = piece.layout.positions else {
-      throw TensorError(
-        Self.name, expected: "a piece with absolute positions", got: "none",
-        advice: "set layout.positions: keys depend on where they stand")
-    }
-    return try tokens(piece, at: positions)
-  }
-
-  private func tokens(_ piece: Piece, at positions: Tensor) throws -> MatrixTokens {
-    var tokens = try projections.tokens(piece, rule: FeatureUpdate(map: FeatureMap.identity))
-    tokens.query = try self.positions.apply(tokens.query, positions: positions)
-    tokens.key = try self.positions.apply(tokens.key, positions: positions)
-    tokens.gate = try gate.broadcast(to: Array(tokens.query.shape.dropLast()))
-    return tokens
-  }
-
-  public func outputs(_ read: Tensor, _ tokens: MatrixTokens) throws -> Tensor {
-    try projections.outputs(read, gate: tokens.outputGate)
+    try projections.tokens(piece, rule: update, positions: piece.absolutePositions(for: Self.name))
   }
 
   // MARK: A state that counts tokens
@@ -101,7 +90,7 @@ public struct RetNet: MatrixMixer {
   public func callAsFunction(_ piece: Piece, state: inout MixerState) throws -> Tensor {
     let piece = try piece.sequence(for: Self.name)
     let counted = try CountedPositions(state, piece.layout)
-    let tokens = try tokens(piece, at: counted.positions)
+    let tokens = try projections.tokens(piece, rule: update, positions: counted.positions)
     var next = state
     let outputs = try outputs(memory.read(tokens, piece.layout, state: &next), tokens)
     counted.advance(&next)
@@ -122,5 +111,28 @@ public struct RetNet: MatrixMixer {
     try memory.advance(&next, by: summary)
     try CountedPositions.advance(&next, by: summary.length)
     state = next
+  }
+}
+
+/// A fixed decay for each head, and queries and keys that turn with position: how retention writes.
+public struct RetentionUpdate: MemoryRule {
+  public let positions: any PositionScheme
+  /// The logarithm of the decay (1, 1, heads).
+  private let gate: Tensor
+
+  init(_ memory: MatrixMemory, positions: any PositionScheme) throws {
+    self.positions = positions
+    let rates = (0..<memory.heads).map { Float(Double.log(onePlus: -Double.exp2(Double(-5 - $0)))) }
+    gate = try Tensor(rates, shape: [1, 1, memory.heads])
+  }
+
+  public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {}
+  public var readsPositions: Bool { true }
+
+  public func complete(_ tokens: inout MatrixTokens, x: Tensor, columns: Tensor, positions: Tensor?) throws {
+    guard let positions else { throw TensorError(RetNet.name, expected: "positions", got: "none") }
+    tokens.query = try self.positions.apply(tokens.query, positions: positions)
+    tokens.key = try self.positions.apply(tokens.key, positions: positions)
+    tokens.gate = try gate.broadcast(to: Array(tokens.query.shape.dropLast()))
   }
 }
