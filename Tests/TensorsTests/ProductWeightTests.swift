@@ -10,6 +10,8 @@ import Testing
 @Suite struct ProductWeightTests {
   private static let sizes = [
     (32, 1, 1), (33, 3, 2), (32, 63, 65), (40, 64, 64), (65, 65, 63), (100, 100, 1), (33, 256, 100), (130, 96, 352),
+    // Long inner axes, which a library may cut into blocks: forwards the inputs, backwards the outputs.
+    (33, 353, 70), (40, 511, 33), (35, 701, 999), (32, 513, 1025), (65, 1200, 33), (33, 70, 1023), (32, 1031, 1),
   ]
 
   private static func plain(_ x: Tensor, _ weight: Tensor, output: DType) throws -> Tensor {
