@@ -1,6 +1,6 @@
 # Fermata: what can be done here. `make demo` and `make test` install what is missing.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check build bench bench-peers format lint clean
+.PHONY: help demo test test-long fuzz check build bench bench-peers format lint clean
 
 SWIFT_SOURCES := Package.swift Sources Tests Examples/StreamingExample/Package.swift Examples/StreamingExample/Sources \
   Benchmarks/Package.swift Benchmarks/Sources
@@ -9,6 +9,9 @@ PEERS := $(abspath $(if $(PEERS),$(PEERS),$(wildcard Benchmarks/.venv)))
 # Tests are run as they will be used: optimised. -enable-testing lets them see what is internal; a build folder of their
 # own keeps the two kinds of build from undoing each other.
 TEST_FLAGS := -c release -Xswiftc -enable-testing --scratch-path .build/tests
+# Damaged files are read with every access checked.
+SANITIZE := address
+FUZZ_FLAGS := -c release $(if $(SANITIZE),--sanitize=$(SANITIZE)) --scratch-path .build/fuzz$(SANITIZE)
 RUN_FLAGS := $(TEST_FLAGS) --skip-build $(if $(FILTER),--filter '$(FILTER)')
 
 help: ## list the targets
@@ -29,6 +32,12 @@ test-long: ## all tests, those that take minutes included (contexts of 65,536 to
 	@Scripts/setup.sh
 	swift build --build-tests $(TEST_FLAGS)
 	FERMATA_LONG_TESTS=1 swift test --no-parallel $(RUN_FLAGS)
+
+fuzz: ## read damaged files of every kind (ROUNDS=1000000 of them, TARGET=name, FIRST=number, SANITIZE= for none)
+	@Scripts/setup.sh
+	swift build $(FUZZ_FLAGS) --product FermataFuzz
+	$$(swift build $(FUZZ_FLAGS) --show-bin-path)/FermataFuzz $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FIRST),--first $(FIRST)) \
+	  $(if $(TARGET),--target '$(TARGET)')
 
 check: ## format, build and the quick tests, cheapest first
 	@Scripts/setup.sh

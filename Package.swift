@@ -49,6 +49,11 @@ let package = Package(
       name: "FermataCommand", dependencies: training + ["Fermata", argumentParser],
       path: "Sources/Command"),
     .target(name: "FermataTestSupport", dependencies: tensors, path: "Tests/Support"),
+    // Reads damaged files: `make fuzz`.
+    .target(name: "FuzzWatch", path: "Tests/FuzzWatch"),
+    .executableTarget(
+      name: "FermataFuzz", dependencies: inference + ["FermataTestSupport", "FuzzWatch", argumentParser],
+      path: "Tests/Fuzz"),
     .testTarget(name: "FilesTests", dependencies: ["FermataFiles"]),
     .testTarget(name: "TokenizersTests", dependencies: ["FermataFiles", "FermataTokenizers"]),
     .testTarget(name: "TemplatesTests", dependencies: ["FermataFiles", "FermataTemplates"]),

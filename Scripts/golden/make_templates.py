@@ -92,7 +92,62 @@ SNIPPETS = [
     "{% macro w(x) %}{{ caller(x) }}{% endmacro %}{% call(y) w(5) %}{{ y + 1 }}{% endcall %}",
     "{% set t %}a{{ 1 }}{% endset %}{{ t|upper }}{% filter upper %}b{{ 'c' }}{% endfilter %}{% with q = 2 %}{{ q }}{% endwith %}",
     "{% macro r(n) %}{% if n > 0 %}{{ n }}{{ r(n - 1) }}{% endif %}{% endmacro %}{{ r(3) }}",
+    # Tuples, and the order of keys.
+    "{{ (1, 2) }} {{ () }} {{ (1,) }} {{ ('a', (2, [3])) }} {{ (1, 2) == [1, 2] }} {{ (1, 2) == (1, 2) }} {{ (1,) + (2,) }}",
+    "{{ (1, 2) * 2 }} {{ (1, 2, 3)[1:] }} {{ (1, 2)[-1] }} {{ (1, 'é')|tojson }} {{ '%s-%s' % (1, 2) }} {{ '%s' % [1, 2] }}",
+    "{{ (1, 2)|list }} {{ (3, 1)|sort }} {{ (1, 2)|length }} {{ 2 in (1, 2) }} {{ (1, 2).count(2) }} {{ (1, 2) is sequence }}",
+    "{{ {'b': 1, 'a': 2}.items()|list }} {{ {'b': 1, 'a': 2}|items|list }} {{ {'b': 1, 'a': 2}|dictsort }}",
+    "{{ [{'k': 1, 'v': 2}, {'k': 1, 'v': 3}]|groupby('k') }} {% set t = 1, 'b' %}{{ t }} {{ [(1, 2)]|map('first')|list }}",
+    "{{ o }} {{ o|tojson }} {% for k in o %}{{ k }}{% endfor %} {{ o|list }} {{ o.items()|list }} {{ o|tojson(indent=2) }}",
     "{% generation %}g{% endgeneration %}{{ dict(a=1)['a'] }}{% set a, b = 1, 2 %}{{ a }}{{ b }}",
+]
+
+# Keys that are in no order but their own.
+ORDERED = {"z": 1, "a": {"y": [1, {"d": 0, "c": 1}], "b": None}, "é": 2, "m": ""}
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "What the weather is like — \"now\".",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "location": {"type": "string", "description": "City & country"},
+                    "days": {"type": "integer", "minimum": 1, "default": 3},
+                    "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+                },
+                "required": ["location"],
+            },
+            "return": {"type": "string"},
+        },
+    },
+    {"type": "function", "function": {"name": "stop", "description": "", "parameters": {"type": "object", "properties": {}}}},
+]
+
+# As public templates offer tools.
+TOOL_CHATS = [
+    """{%- if tools %}
+    {{- '<|im_start|>system\\n' }}
+    {{- "# Tools\\n\\n<tools>" }}
+    {%- for tool in tools %}
+        {{- "\\n" }}
+        {{- tool | tojson }}
+    {%- endfor %}
+    {{- "\\n</tools><|im_end|>\\n" }}
+{%- endif %}
+{%- for m in messages %}
+{{ m.role }}: {{ m.content }}
+{% endfor %}""",
+    """{%- if tools is not none %}
+{%- for t in tools %}{{ t | tojson(indent=4) }}
+
+{% endfor %}{% endif %}{{ messages[-1]['content'] }}""",
+    """{%- for tool in tools or [] %}{% set f = tool.function %}
+{{ f.name }}({% for name, schema in f.parameters.properties.items() %}{{ name }}: {{ schema.type }}
+{%- if schema.enum %} = {{ schema.enum | join('|') }}{% endif %}{% if not loop.last %}, {% endif %}{% endfor %}) -> {{ f['return'] }}
+{% endfor %}""",
 ]
 
 CHATS = [
@@ -139,11 +194,18 @@ def chat_cases(templates):
                 yield template, values
 
 
+def tool_cases():
+    for template in TOOL_CHATS:
+        for tools in (TOOLS, None):
+            yield template, {"messages": CONVERSATIONS[0], "tools": tools}
+
+
 def main():
     files = sys.argv[1:]
     cases = list(chat_cases([pathlib.Path(f).read_text() for f in files] or CHATS))
     if not files:
-        cases += [(snippet, {"m": {"content": "C", "role": "r"}, "a": {}}) for snippet in SNIPPETS]
+        cases += [(snippet, {"m": {"content": "C", "role": "r"}, "a": {}} | ({"o": ORDERED} if "o|tojson" in snippet else {})) for snippet in SNIPPETS]
+        cases += list(tool_cases())
     found = []
     for template, values in cases:
         try:
@@ -158,7 +220,7 @@ def main():
         path.write_text(text)
         print(f"{len(found)} cases, {sum('error' in c for c in found)} of them refusals, {len(text)} bytes")
         for case in found:
-            if "error" in case and case["template"] not in CHATS:
+            if "error" in case and case["template"] not in CHATS + TOOL_CHATS:
                 print(repr(case["template"]), case["error"])
 
 

@@ -18,6 +18,7 @@ struct ChatCommand: ParsableCommand {
         fermata chat -m models/assistant --system "Answer in one sentence." --temp 0.7
         fermata chat -m models/assistant -p "What is a fermata?"
         fermata chat -m models/assistant -p "What is a fermata?" --render
+        fermata chat -m models/assistant --tools tools.json -p "What is the time?"
         fermata chat -m models/assistant < questions.txt
 
       Every line is a message; one that ends in \\ goes on in the next line. /new begins a new conversation, /exit or the \
@@ -40,6 +41,11 @@ struct ChatCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Template to use in place of the model's.", valueName: "file"))
   var template: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "A JSON list of the tools that the template may offer; calls are printed, not made.", valueName: "file"))
+  var tools: String?
 
   @Option(
     name: .customLong("template-value"), parsing: .unconditionalSingleValue,
@@ -71,7 +77,7 @@ struct ChatCommand: ParsableCommand {
   func validate() throws {
     if count < -1 { throw ValidationError("-n must be at least 0, or -1 for no end; got \(count)") }
     if stops.contains("") { throw ValidationError("--stop must not be empty") }
-    _ = try values()
+    _ = try givenValues()
   }
 
   func run() throws {
@@ -99,15 +105,28 @@ struct ChatCommand: ParsableCommand {
     return try ChatTemplate(ChatTemplate.text(of: template), specialTokens: ChatTemplate.specialTokens(folder: folder))
   }
 
+  /// What the template is given beside the conversation.
+  private func values() throws -> [String: OrderedJSON] {
+    var values = try givenValues()
+    if let tools {
+      let list = try OrderedJSON.read(tools)
+      guard case .array = list else {
+        throw JSONError(place: tools, problem: "tools must be a list, one object a tool")
+      }
+      values["tools"] = list
+    }
+    return values
+  }
+
   /// The values given for the template, each in JSON or else as text.
-  private func values() throws -> [String: JSONValue] {
+  private func givenValues() throws -> [String: OrderedJSON] {
     try Dictionary(
       templateValues.map { pair in
         guard let equals = pair.firstIndex(of: "="), equals > pair.startIndex else {
           throw ValidationError("--template-value must be name=value, got '\(pair)'")
         }
         let text = String(pair[pair.index(after: equals)...])
-        let value = try? StrictJSON.parse(Array(text.utf8), place: "--template-value")
+        let value = try? OrderedJSON.parse(Array(text.utf8), place: "--template-value")
         return (String(pair[..<equals]), value ?? .string(text))
       }
     ) { $1 }

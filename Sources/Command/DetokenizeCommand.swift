@@ -32,7 +32,7 @@ struct DetokenizeCommand: ParsableCommand {
       }
       try output.write(decoder.push(id))
     }
-    try output.write(decoder.finish())
+    try output.write(try decoder.finish())
     try output.endLineOnTerminal()
     try output.flush()
   }

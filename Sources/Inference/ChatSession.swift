@@ -18,7 +18,7 @@ public struct ChatSession: Sendable {
 
   private let tokenizer: any Tokenizer
   private let template: ChatTemplate
-  private let values: [String: JSONValue]
+  private let values: [String: OrderedJSON]
   /// What had been read at the ends of questions and answers, newest last. The first is empty.
   private var places: [Place]
 
@@ -35,7 +35,7 @@ public struct ChatSession: Sendable {
   ///   - values: more names for the template.
   public init(
     _ session: StreamingSession, tokenizer: any Tokenizer, template: ChatTemplate, system: String? = nil,
-    values: [String: JSONValue] = [:]
+    values: [String: OrderedJSON] = [:]
   ) throws {
     try require(
       session.position == 0, "chat", expected: "a session at its beginning", got: "one at \(session.position) tokens")

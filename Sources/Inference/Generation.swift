@@ -80,17 +80,17 @@ public struct Generator: Sendable {
   /// The next bytes that are certain to be part of the output; nil at the end. May be empty while a stop text is possible.
   public mutating func next() throws -> [UInt8]? {
     if end != nil { return nil }
-    if let limit = options.limit, generated >= limit { return finish(.length) }
-    if let most = session.model.maximumLength, session.position >= most { return finish(.length) }
-    guard let logits = session.logits else { return finish(.length) }
+    if let limit = options.limit, generated >= limit { return try finish(.length) }
+    if let most = session.model.maximumLength, session.position >= most { return try finish(.length) }
+    guard let logits = session.logits else { return try finish(.length) }
     let token = try sampler.next(Array(logits.prefix(tokensWithText)), hiding: options.ignoresEnd ? endTokens : [])
     generated += 1
-    if endTokens.contains(token) { return finish(.endOfDocument) }
+    if endTokens.contains(token) { return try finish(.endOfDocument) }
     try session.read([token])
     held += try decoder.push(token)
     if let place = stops.compactMap({ held.firstPlace(of: $0) }).min() {
       held.removeLast(held.count - place)
-      return finish(.stop)
+      return try finish(.stop)
     }
     let pending = stops.map { overlap(held, $0) }.max() ?? 0
     let ready = Array(held.dropLast(pending))
@@ -99,9 +99,9 @@ public struct Generator: Sendable {
   }
 
   /// Gives out what was held back.
-  private mutating func finish(_ reason: EndReason) -> [UInt8]? {
+  private mutating func finish(_ reason: EndReason) throws -> [UInt8]? {
     end = reason
-    if reason != .stop { held += decoder.finish() }
+    if reason != .stop { held += try decoder.finish() }
     defer { held = [] }
     return held.isEmpty ? nil : held
   }

@@ -72,12 +72,13 @@ public struct ChatTemplate: Sendable {
   /// The conversation as text.
   /// - Parameters:
   ///   - addingGenerationPrompt: whether the text ends where the assistant is to go on.
-  ///   - values: more names for the template, such as "enable_thinking".
+  ///   - values: more names for the template, such as "enable_thinking" or "tools".
   /// - Throws: `TemplateError` where the template fails, or refuses the conversation.
   public func render(
-    _ messages: [ChatMessage], addingGenerationPrompt: Bool, values: [String: JSONValue] = [:]
+    _ messages: [ChatMessage], addingGenerationPrompt: Bool, values: [String: OrderedJSON] = [:]
   ) throws -> String {
-    var names = TemplateMapping()
+    // Templates ask whether these are none.
+    var names = TemplateMapping([("tools", .none), ("documents", .none)])
     for (name, text) in specialTokens { names[name] = .text(text) }
     for (name, value) in values { names[name] = TemplateValue(value) }
     names["messages"] = .list(

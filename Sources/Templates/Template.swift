@@ -4,7 +4,7 @@ import FermataFiles
 /// namespaces, white-space control.
 ///
 /// Rendered as `transformers` renders chat templates (`trim_blocks` and `lstrip_blocks` on, undefined names print nothing,
-/// lists and mappings cannot be changed; tuples are lists here, and print as such). A template is a value that is read once and rendered many times; what it may do is
+/// lists and mappings cannot be changed). A template is a value that is read once and rendered many times; what it may do is
 /// bounded, so one from a stranger can fail but neither hang nor fill the memory.
 public struct Template: Sendable {
   private let statements: [Statement]
@@ -12,9 +12,9 @@ public struct Template: Sendable {
   /// - Throws: `TemplateError` with the line where the template cannot be read.
   public init(_ source: String) throws { statements = try TemplateParser.parse(source) }
 
-  /// The text for these values. Members of JSON objects come in the order of their names.
+  /// The text for these values. Members of objects come in their order.
   /// - Throws: `TemplateError` where the template fails or refuses its values.
-  public func render(_ values: [String: JSONValue]) throws -> String {
+  public func render(_ values: [String: OrderedJSON]) throws -> String {
     try render(TemplateMapping(values.sorted { $0.key < $1.key }.map { ($0.key, TemplateValue($0.value)) }))
   }
 
@@ -26,7 +26,7 @@ public struct Template: Sendable {
 }
 
 extension TemplateValue {
-  init(_ json: JSONValue) {
+  init(_ json: OrderedJSON) {
     switch json {
     case .null: self = .none
     case .bool(let value): self = .bool(value)
@@ -35,8 +35,7 @@ extension TemplateValue {
     case .string(let value): self = .text(value)
     case .array(let values): self = .list(values.map { TemplateValue($0) })
     case .object(let members):
-      self = .mapping(
-        TemplateMapping(members.sorted { $0.key < $1.key }.map { ($0.key, TemplateValue($0.value)) }))
+      self = .mapping(TemplateMapping(members.map { ($0.key, TemplateValue($0.value)) }))
     }
   }
 }

@@ -87,7 +87,7 @@ extension TemplateFilters {
         }
       }
       return .list(
-        try groups.sorted { try TemplateValue.less($0.key, $1.key) }.map { .list([$0.key, .list($0.values)]) })
+        try groups.sorted { try TemplateValue.less($0.key, $1.key) }.map { .tuple([$0.key, .list($0.values)]) })
     },
   ]
 

@@ -34,11 +34,11 @@ enum TemplateFilters {
     "replace": method("replace"), "escape": onText(escaped), "e": onText(escaped),
     "wordcount": { value, _, _ in .integer(value.printed.split { $0.isWhitespace }.count) },
     "indent": { value, arguments, _ in .text(try indented(value.printed, arguments)) },
-    "format": { value, arguments, _ in .text(try TemplateValue.formatted(value.printed, .list(arguments.values))) },
+    "format": { value, arguments, _ in .text(try TemplateValue.formatted(value.printed, .tuple(arguments.values))) },
     "tojson": { value, arguments, _ in
       var separators: (String, String)?
       // As transformers has it: (value, ensure_ascii, indent, separators, sort_keys).
-      if case .list(let pair)? = arguments.value(2, "separators"), pair.count == 2 {
+      if let pair = arguments.value(2, "separators")?.elements, pair.count == 2 {
         separators = (pair[0].printed, pair[1].printed)
       }
       return .text(
@@ -115,7 +115,7 @@ enum TemplateFilters {
         if value.isUndefined { return .list([]) }
         throw TemplateError("'items' needs a mapping, got \(value.kind)")
       }
-      return .list(mapping.pairs.map { .list([$0.key.value, $0.value]) })
+      return mapping.items
     },
     "dictsort": { value, arguments, _ in
       guard case .mapping(let mapping) = value else { throw TemplateError("'dictsort' needs a mapping") }
@@ -128,7 +128,7 @@ enum TemplateFilters {
         }
         return x.lowercased() < y.lowercased()
       }
-      return .list((isReversed ? pairs.reversed() : pairs).map { .list([$0.key.value, $0.value]) })
+      return .list((isReversed ? pairs.reversed() : pairs).map { .tuple([$0.key.value, $0.value]) })
     },
     "attr": { value, arguments, _ in
       try TemplateRenderer.attribute(value, arguments.needed(0, "name").printed)
@@ -145,7 +145,7 @@ enum TemplateFilters {
   private static let length: Filter = { value, _, _ in
     switch value {
     case .text(let text): .integer(text.unicodeScalars.count)
-    case .list(let values): .integer(values.count)
+    case .list(let values), .tuple(let values): .integer(values.count)
     case .mapping(let mapping): .integer(mapping.keys.count)
     case .undefined: .integer(0)
     default: throw TemplateError("\(value.kind) has no length")

@@ -13,7 +13,7 @@ enum TemplateMethods {
     case .mapping(let mapping):
       guard let body = mappings[name] else { return nil }
       return TemplateFunction(name: name) { try body(mapping, $1) }
-    case .list(let values):
+    case .list(let values), .tuple(let values):
       guard let body = lists[name] else { return nil }
       return TemplateFunction(name: name) { try body(values, $1) }
     default: return nil
@@ -21,7 +21,7 @@ enum TemplateMethods {
   }
 
   private static let mappings: [String: MappingMethod] = [
-    "items": { mapping, _ in .list(mapping.pairs.map { .list([$0.key.value, $0.value]) }) },
+    "items": { mapping, _ in mapping.items },
     "keys": { mapping, _ in .list(mapping.keys.map(\.value)) },
     "values": { mapping, _ in .list(mapping.pairs.map(\.value)) },
     "get": { mapping, arguments in
@@ -93,7 +93,7 @@ enum TemplateMethods {
       return .list(lines.map { .text($0) })
     },
     "join": { text, arguments in
-      guard case .list(let values) = try arguments.needed(0, "iterable") else {
+      guard let values = try arguments.needed(0, "iterable").elements else {
         throw TemplateError("'join' needs a list")
       }
       return .text(try joined(values.map(\.printed), text))
@@ -119,7 +119,7 @@ enum TemplateMethods {
   /// What `startswith` and `endswith` look for: one text or a list of them.
   private static func options(_ arguments: TemplateArguments) throws -> [String] {
     let value = try arguments.needed(0, "prefix")
-    if case .list(let values) = value { return values.map(\.printed) }
+    if let values = value.elements { return values.map(\.printed) }
     guard case .text(let text) = value else { throw TemplateError("a text was expected, got \(value.kind)") }
     return [text]
   }

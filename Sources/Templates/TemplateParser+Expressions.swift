@@ -10,7 +10,7 @@ extension TemplateParser {
     }
   }
 
-  /// `a, b` without brackets is a list too.
+  /// `a, b` without brackets is a tuple too.
   mutating func expressionOrTuple() throws -> Expression {
     let first = try expression()
     guard kind == .symbol(",") else { return first }
@@ -19,7 +19,7 @@ extension TemplateParser {
       if kind == .blockEnd { break }
       values.append(try expression())
     }
-    return .list(values)
+    return .tuple(values)
   }
 
   mutating func either() throws -> Expression {
@@ -238,14 +238,14 @@ extension TemplateParser {
     return values
   }
 
-  /// (a) is a; (a, b), (a,) and () are lists.
+  /// (a) is a; (a, b), (a,) and () are tuples.
   private mutating func bracketed() throws -> Expression {
     advance()
-    if take(")") { return .list([]) }
+    if take(")") { return .tuple([]) }
     let first = try expression()
     if take(")") { return first }
     try expect(",")
-    return .list([first] + (try elements(until: ")")))
+    return .tuple([first] + (try elements(until: ")")))
   }
 
   private mutating func dictionary() throws -> Expression {

@@ -5,6 +5,7 @@ extension TemplateRenderer {
     case .literal(let literal): return literal.value
     case .name(let name): return value(of: name)
     case .list(let values): return .list(try values.map { try evaluate($0) })
+    case .tuple(let values): return .tuple(try values.map { try evaluate($0) })
     case .dictionary(let pairs): return try dictionary(pairs)
     case .attribute(let base, let name): return try Self.attribute(evaluate(base), name)
     case .index(let base, let index): return try Self.element(evaluate(base), evaluate(index))
@@ -24,7 +25,7 @@ extension TemplateRenderer {
       return value.isTrue ? value : try evaluate(right)
     case .operation(let symbol, let left, let right):
       let value = try TemplateValue.operation(symbol, evaluate(left), evaluate(right))
-      if case .list(let values) = value { try step(values.count) }
+      if let values = value.elements { try step(values.count) }
       return value
     case .comparison(let first, let rest): return .bool(try compare(first, rest))
     case .conditional(let condition, let then, let otherwise):
@@ -108,7 +109,7 @@ extension TemplateRenderer {
     }
     switch value {
     case .undefined(let name): throw TemplateError("'\(name)' is undefined, so it has no elements")
-    case .list(let values): if let place = place(values.count) { return values[place] }
+    case .list(let values), .tuple(let values): if let place = place(values.count) { return values[place] }
     case .text(let text):
       let scalars = Array(text.unicodeScalars)
       if let place = place(scalars.count) { return .text(String(scalars[place])) }
@@ -132,6 +133,7 @@ extension TemplateRenderer {
   static func slice(_ value: TemplateValue, _ from: Int?, _ to: Int?, _ by: Int?) throws -> TemplateValue {
     switch value {
     case .list(let values): return .list(try sliced(values, from, to, by))
+    case .tuple(let values): return .tuple(try sliced(values, from, to, by))
     case .text(let text):
       var view = String.UnicodeScalarView()
       view.append(contentsOf: try sliced(Array(text.unicodeScalars), from, to, by))

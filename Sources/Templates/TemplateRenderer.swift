@@ -36,7 +36,7 @@ struct TemplateRenderer {
       throw TemplateError("a value is nested more than \(Self.deepestValue) deep")
     }
     switch value {
-    case .list(let values):
+    case .list(let values), .tuple(let values):
       for element in values {
         try step()
         try weigh(element, depth: depth + 1)
@@ -199,7 +199,7 @@ struct TemplateRenderer {
   /// What a loop walks over: elements, keys, or characters.
   func elements(of value: TemplateValue) throws -> [TemplateValue] {
     switch value {
-    case .list(let values): values
+    case .list(let values), .tuple(let values): values
     case .mapping(let mapping): mapping.keys.map(\.value)
     case .text(let text): text.unicodeScalars.map { .text(String($0)) }
     case .undefined: []

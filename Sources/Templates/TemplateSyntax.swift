@@ -3,6 +3,7 @@ indirect enum Expression: Sendable {
   case literal(Literal)
   case name(String)
   case list([Expression])
+  case tuple([Expression])
   case dictionary([(key: Expression, value: Expression)])
   case attribute(Expression, String)
   case index(Expression, Expression)

@@ -44,7 +44,7 @@ enum TemplateTests {
   private static func isIterable(_ value: TemplateValue) -> Bool {
     switch value {
     // Jinja counts an undefined value as an empty sequence.
-    case .list, .mapping, .text, .undefined: true
+    case .list, .tuple, .mapping, .text, .undefined: true
     default: false
     }
   }

@@ -6,7 +6,7 @@ extension TemplateValue {
     switch (a, b) {
     case (.undefined, .undefined), (.none, .none): true
     case (.text(let x), .text(let y)): x.unicodeScalars.elementsEqual(y.unicodeScalars)
-    case (.list(let x), .list(let y)): x.count == y.count && zip(x, y).allSatisfy(equal)
+    case (.list(let x), .list(let y)), (.tuple(let x), .tuple(let y)): x.count == y.count && zip(x, y).allSatisfy(equal)
     case (.mapping(let x), .mapping(let y)):
       x.keys.count == y.keys.count && x.pairs.allSatisfy { pair in y[pair.key].map { equal(pair.value, $0) } ?? false }
     case (.namespace(let x), .namespace(let y)): x === y
@@ -22,7 +22,7 @@ extension TemplateValue {
     if case .text(let x) = a, case .text(let y) = b {
       return x.unicodeScalars.lexicographicallyPrecedes(y.unicodeScalars)
     }
-    if case .list(let x) = a, case .list(let y) = b {
+    if let x = a.elements, let y = b.elements {
       for (p, q) in zip(x, y) where !equal(p, q) { return try less(p, q) }
       return x.count < y.count
     }
@@ -32,7 +32,7 @@ extension TemplateValue {
   /// Python's `in`.
   static func contains(_ container: TemplateValue, _ value: TemplateValue) throws -> Bool {
     switch container {
-    case .list(let values): return values.contains { equal($0, value) }
+    case .list(let values), .tuple(let values): return values.contains { equal($0, value) }
     case .mapping(let mapping): return TemplateMapping.Key(value).map { mapping[$0] != nil } ?? false
     case .namespace(let space):
       if case .text(let key) = value { return space.members[key] != nil } else { return false }
@@ -50,12 +50,16 @@ extension TemplateValue {
     switch (symbol, a, b) {
     case ("+", .text(let x), .text(let y)): return .text(try joined(x, y))
     case ("+", .list(let x), .list(let y)): return .list(x + y)
+    case ("+", .tuple(let x), .tuple(let y)): return .tuple(x + y)
     case ("*", .text(let x), .integer(let count)), ("*", .integer(let count), .text(let x)):
       try TemplateRenderer.checkSize(x.utf8.count, times: count)
       return .text(String(repeating: x, count: max(0, count)))
     case ("*", .list(let x), .integer(let count)):
       try TemplateRenderer.checkSize(x.count, times: count)
       return .list(Array(repeating: x, count: max(0, count)).flatMap { $0 })
+    case ("*", .tuple(let x), .integer(let count)):
+      try TemplateRenderer.checkSize(x.count, times: count)
+      return .tuple(Array(repeating: x, count: max(0, count)).flatMap { $0 })
     case ("%", .text(let format), _): return .text(try formatted(format, b))
     default: break
     }
@@ -124,7 +128,7 @@ extension TemplateValue {
 
   /// `"%s and %d" % values`, without widths.
   static func formatted(_ format: String, _ argument: TemplateValue) throws -> String {
-    var left: ArraySlice<TemplateValue> = if case .list(let values) = argument { values[...] } else { [argument] }
+    var left: ArraySlice<TemplateValue> = if case .tuple(let values) = argument { values[...] } else { [argument] }
     var result = String.UnicodeScalarView()
     var scalars = format.unicodeScalars.makeIterator()
     while let scalar = scalars.next() {

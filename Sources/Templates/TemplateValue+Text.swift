@@ -20,6 +20,8 @@ extension TemplateValue {
     case .double(let value): Self.printed(value)
     case .text(let text): Self.quoted(text)
     case .list(let values): "[" + values.map(\.shown).joined(separator: ", ") + "]"
+    case .tuple(let values):
+      "(" + values.map(\.shown).joined(separator: ", ") + (values.count == 1 ? ",)" : ")")
     case .mapping(let mapping):
       "{" + mapping.pairs.map { $0.key.value.shown + ": " + $0.value.shown }.joined(separator: ", ") + "}"
     case .namespace(let space): "<Namespace of \(space.members.keys.count)>"
@@ -83,7 +85,7 @@ extension TemplateValue {
       case .integer(let value): text += String(value)
       case .double: text += value.shown
       case .text(let string): text += try JSONValue.string(string).text()
-      case .list(let values):
+      case .list(let values), .tuple(let values):
         try list("[", "]", values, level) { writer, value in try writer.write(value, level: level + 1) }
       case .mapping(let mapping):
         let named = mapping.pairs.map { (key: $0.key.value.printed, value: $0.value) }

@@ -8,6 +8,8 @@ enum TemplateValue {
   case double(Double)
   case text(String)
   case list([TemplateValue])
+  /// As a list, but equal to no list, and printed in round brackets.
+  case tuple([TemplateValue])
   case mapping(TemplateMapping)
   case namespace(TemplateNamespace)
   case function(TemplateFunction)
@@ -23,6 +25,7 @@ enum TemplateValue {
     case .double: "a number"
     case .text: "a text"
     case .list: "a list"
+    case .tuple: "a tuple"
     case .mapping: "a mapping"
     case .namespace: "a namespace"
     case .function: "a function"
@@ -38,7 +41,7 @@ enum TemplateValue {
     case .integer(let value): value != 0
     case .double(let value): value != 0
     case .text(let value): !value.isEmpty
-    case .list(let values): !values.isEmpty
+    case .list(let values), .tuple(let values): !values.isEmpty
     case .mapping(let mapping): !mapping.keys.isEmpty
     case .namespace, .function, .loop: true
     }
@@ -58,6 +61,14 @@ enum TemplateValue {
     switch self {
     case .bool(let value): value ? 1 : 0
     case .integer(let value): value
+    default: nil
+    }
+  }
+
+  /// The elements of a list or tuple; nil for other values.
+  var elements: [TemplateValue]? {
+    switch self {
+    case .list(let values), .tuple(let values): values
     default: nil
     }
   }
@@ -111,6 +122,9 @@ struct TemplateMapping {
       if values.updateValue(newValue, forKey: key) == nil { keys.append(key) }
     }
   }
+
+  /// Pairs of keys and values, as tuples.
+  var items: TemplateValue { .list(pairs.map { .tuple([$0.key.value, $0.value]) }) }
 
   var pairs: [(key: Key, value: TemplateValue)] { keys.compactMap { key in values[key].map { (key, $0) } } }
 }

@@ -40,7 +40,8 @@ public protocol TokenDecoder: Sendable {
   /// The same, appended to what is there.
   mutating func push(_ id: Int, into bytes: inout [UInt8]) throws
   /// The bytes that waited for what comes next. The decoder is then at the beginning again.
-  mutating func finish() -> [UInt8]
+  /// - Throws: `TokenizerError` for a text that takes too long.
+  mutating func finish() throws -> [UInt8]
 }
 
 extension TokenDecoder {
@@ -59,7 +60,7 @@ extension Tokenizer {
     var decoder = makeDecoder(skippingSpecialTokens: skippingSpecialTokens)
     var bytes: [UInt8] = []
     for id in ids { try decoder.push(id, into: &bytes) }
-    return bytes + decoder.finish()
+    return try bytes + decoder.finish()
   }
 
   /// A decoder whose output is whole characters of valid UTF-8.
@@ -81,5 +82,6 @@ public struct StreamDecoder: Sendable {
   public mutating func push(_ id: Int) throws -> [UInt8] { characters.push(try decoder.push(id)) }
 
   /// What was still waiting. The decoder is then at the beginning again.
-  public mutating func finish() -> [UInt8] { characters.push(decoder.finish()) + characters.finish() }
+  /// - Throws: `TokenizerError` for a text that takes too long.
+  public mutating func finish() throws -> [UInt8] { characters.push(try decoder.finish()) + characters.finish() }
 }

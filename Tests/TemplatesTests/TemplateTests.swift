@@ -15,13 +15,14 @@ import Testing
 
   private static func cases(_ path: String) throws -> [Case] {
     let bytes = try Data(contentsOf: URL(fileURLWithPath: path))
-    let document = try StrictJSON.parse(Array(bytes), place: path)
-    return try (document.arrayValue ?? []).map { entry in
-      let template = try #require(entry["template"]?.stringValue)
-      let values = try #require(entry["values"]?.objectValue)
+    guard case .array(let entries) = try OrderedJSON.parse(bytes, place: path) else { return [] }
+    return try entries.map { entry in
+      guard case .string(let template)? = entry["template"], case .object(let values)? = entry["values"] else {
+        throw JSONError(place: path, problem: "a case lacks its template or values")
+      }
+      let text: String? = if case .string(let text)? = entry["text"] { text } else { nil }
       return Case(
-        template: template, values: TemplateMapping(values.map { ($0, TemplateValue($1)) }),
-        text: entry["text"]?.stringValue)
+        template: template, values: TemplateMapping(values.map { ($0.key, TemplateValue($0.value)) }), text: text)
     }
   }
 

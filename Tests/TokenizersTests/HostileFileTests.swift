@@ -84,6 +84,26 @@ import Testing
     }
   }
 
+  /// An expression that takes too long on a text ends in an error, before, between and behind.
+  @Test(arguments: ["normalizer", "pre_tokenizer", "decoder"])
+  func runawayExpressionsAreErrors(_ part: String) throws {
+    let folder = try TokenizerFolder()
+    let pattern = "\"pattern\":{\"Regex\":\"(a|aa)+$b\"}"
+    let settings =
+      part == "pre_tokenizer"
+      ? "\"type\":\"Split\",\"behavior\":\"Isolated\"" : "\"type\":\"Replace\",\"content\":\"x\""
+    let word = String(repeating: "a", count: 5000)
+    let text = """
+      {"model":{"type":"WordLevel","vocab":{"\(word)":0,"<unk>":1}},"\(part)":{\(settings),\(pattern)}}
+      """
+    try folder.write(Array(text.utf8), to: "tokenizer.json")
+    let tokenizer = try TokenizerFiles.load(folder.path)
+    #expect(throws: TokenizerError.self) {
+      if part == "decoder" { return try tokenizer.decode([0], skippingSpecialTokens: true).count }
+      return try tokenizer.encode(word).count
+    }
+  }
+
   @Test func partsInsidePartsWithoutEnd() throws {
     let folder = try TokenizerFolder()
     let depth = 500

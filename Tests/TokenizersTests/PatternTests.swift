@@ -52,6 +52,27 @@ import Testing
     #expect(throws: TokenizerError.self) { try Pattern(String(repeating: "(", count: 200)) }
   }
 
+  /// Reading takes time linear in the expression: any of these took minutes when it was the square.
+  @Test(arguments: ["[", "(?i)[", "", "|"]) func longExpressionsAreReadInLinearTime(_ kind: String) throws {
+    let scalars = (0..<60_000).compactMap { Unicode.Scalar(0x4E00 + UInt32($0)).map(String.init) }
+    let text: String =
+      switch kind {
+      case "|": "(?:" + scalars.prefix(6000).joined(separator: "|") + ")+"
+      case "": scalars.prefix(15_000).joined()
+      default: kind + scalars.joined() + "\\p{L}&&[^\\p{N}]]+"
+      }
+    let start = WholeTextTests.threadSeconds()
+    #expect(try matches(text, "x" + scalars.prefix(15_000).joined()).count == 1)
+    #expect(WholeTextTests.threadSeconds() - start < 10)
+  }
+
+  @Test func expressionsOfTooManyPartsAreRefused() {
+    let scalars = (0..<40_000).compactMap { Unicode.Scalar(0x4E00 + UInt32($0)).map(String.init) }
+    #expect(throws: TokenizerError.self) { try Pattern(String(repeating: "a", count: 1 << 17)) }
+    #expect(throws: TokenizerError.self) { try Pattern(scalars.prefix(2000).map { "[a\($0)]" }.joined()) }
+    #expect(throws: TokenizerError.self) { try Pattern(scalars.joined()) }
+  }
+
   @Test func everyPublishedKindCompiles() throws {
     for name in PreTokenizerKind.names {
       let kind = try #require(PreTokenizerKind.named(name))

@@ -2,9 +2,10 @@ import FermataFiles
 
 /// One step from tokens back to text. It is fed piece by piece and gives out what no later piece can change.
 protocol DecodingStep: Sendable {
-  mutating func push(_ piece: [UInt8], into output: inout [[UInt8]])
+  /// - Throws: `TokenizerError` for a text that takes too long.
+  mutating func push(_ piece: [UInt8], into output: inout [[UInt8]]) throws
   /// Gives out what waited for what comes next.
-  mutating func finish(into output: inout [[UInt8]])
+  mutating func finish(into output: inout [[UInt8]]) throws
 }
 
 extension DecodingStep {

@@ -2,7 +2,9 @@
 struct ReplaceDecoding: DecodingStep {
   let replace: Replace
 
-  mutating func push(_ piece: [UInt8], into output: inout [[UInt8]]) { output.append(replace.normalize(piece)) }
+  mutating func push(_ piece: [UInt8], into output: inout [[UInt8]]) throws {
+    output.append(try replace.normalize(piece))
+  }
 }
 
 /// Replaces matches of a pattern in the whole text, which therefore waits until its end.
@@ -14,9 +16,9 @@ struct FusedReplaceDecoding: DecodingStep {
 
   mutating func push(_ piece: [UInt8], into output: inout [[UInt8]]) { text += piece }
 
-  mutating func finish(into output: inout [[UInt8]]) {
-    output.append(replace.normalize(text))
-    text = []
+  mutating func finish(into output: inout [[UInt8]]) throws {
+    defer { text = [] }
+    output.append(try replace.normalize(text))
   }
 }
 

@@ -57,17 +57,17 @@ struct SuffixDecoding: DecodingStep {
 
   init(suffix: Pattern) { self.suffix = suffix }
 
-  private func replaced(_ piece: [UInt8], _ content: String) -> [UInt8] {
-    Replace(pattern: suffix, content: Array(content.utf8)).normalize(piece)
+  private func replaced(_ piece: [UInt8], _ content: String) throws -> [UInt8] {
+    try Replace(pattern: suffix, content: Array(content.utf8)).normalize(piece)
   }
 
-  mutating func push(_ piece: [UInt8], into output: inout [[UInt8]]) {
-    if let waiting { output.append(replaced(waiting, " ")) }
+  mutating func push(_ piece: [UInt8], into output: inout [[UInt8]]) throws {
+    if let waiting { output.append(try replaced(waiting, " ")) }
     waiting = piece
   }
 
-  mutating func finish(into output: inout [[UInt8]]) {
-    if let waiting { output.append(replaced(waiting, "")) }
+  mutating func finish(into output: inout [[UInt8]]) throws {
+    if let waiting { output.append(try replaced(waiting, "")) }
     waiting = nil
   }
 }

@@ -29,7 +29,7 @@ enum GGUFTokenizer {
     let model = BytePairModel(
       source.vocabulary, try merges(source),
       BytePairModel.Options(ignoresMerges: kind.ignoresMerges, usesByteAlphabet: true))
-    var tokenizer = source.tokenizer(model, addsBegin: kind.addsBegin, addsEnd: false)
+    var tokenizer = try source.tokenizer(model, addsBegin: kind.addsBegin, addsEnd: false)
     tokenizer.preTokenizers = try kind.patterns.map { PatternSplit(try Pattern($0)) }
     tokenizer.decoder = DecoderChain(steps: [ByteLevelDecoding()])
     return tokenizer
@@ -60,7 +60,7 @@ enum GGUFTokenizer {
   private static func sentencePieces(_ source: GGUFVocabulary) throws -> any Tokenizer {
     let parts = try parts(source)
     let model = parts.scoredMerges(fallsBackToBytes: true)
-    var tokenizer = source.tokenizer(model, addsBegin: true, addsEnd: false)
+    var tokenizer = try source.tokenizer(model, addsBegin: true, addsEnd: false)
     let addsSpace = source.flag("add_space_prefix", or: true)
     tokenizer.normalizer = SpacesToMarks(addsSpace: addsSpace)
     tokenizer.cutsBeforeMark = MetaspaceCuts.isExact(for: model.vocabulary)
@@ -94,7 +94,7 @@ enum GGUFTokenizer {
   private static func unigram(_ source: GGUFVocabulary) throws -> any Tokenizer {
     let parts = try parts(source)
     let model = parts.unigram(fallsBackToBytes: false, sumsInSinglePrecision: false)
-    var tokenizer = source.tokenizer(model, addsBegin: false, addsEnd: true)
+    var tokenizer = try source.tokenizer(model, addsBegin: false, addsEnd: true)
     let map = source.file.byteList("tokenizer.ggml.precompiled_charsmap") ?? []
     var normalizer = SentencePieceNormalizer(map: map.isEmpty ? nil : try CharacterMap(map, place: source.file.path))
     normalizer.fixed = parts.userDefined
@@ -109,7 +109,7 @@ enum GGUFTokenizer {
   private static func wordPieces(_ source: GGUFVocabulary) throws -> any Tokenizer {
     let unknown = source.special("unknown", or: source.vocabulary.id("[UNK]") ?? 100)
     let model = WordPieceModel(source.vocabulary, unknown: unknown, continuingPrefix: [], longestWord: .max)
-    var tokenizer = source.tokenizer(model, addsBegin: false, addsEnd: false)
+    var tokenizer = try source.tokenizer(model, addsBegin: false, addsEnd: false)
     var normalizer = BertNormalizer()
     normalizer.lowercases = source.flag("normalizer.lowercase", or: true)
     normalizer.stripsAccents = source.flag("normalizer.strip_accents", or: normalizer.lowercases)
@@ -133,7 +133,7 @@ enum GGUFTokenizer {
       try Escapes.bytes(Array(token)).withUnsafeBytes { try vocabulary.insert($0, id: id, in: source.file.path) }
     }
     let model = WordPieceModel(vocabulary, unknown: source.special("unknown"), continuingPrefix: [], longestWord: .max)
-    return source.tokenizer(model, addsBegin: false, addsEnd: false)
+    return try source.tokenizer(model, addsBegin: false, addsEnd: false)
   }
 }
 

@@ -75,9 +75,9 @@ struct GGUFVocabulary {
   }
 
   /// The tokenizer's parts that do not depend on the kind of model.
-  func tokenizer(_ model: any TokenModel, addsBegin: Bool, addsEnd: Bool) -> PipelineTokenizer {
+  func tokenizer(_ model: any TokenModel, addsBegin: Bool, addsEnd: Bool) throws -> PipelineTokenizer {
     var tokenizer = PipelineTokenizer(place: file.path, model: model)
-    tokenizer.addedTokens = AddedTokens(addedTokens(), normalizer: nil)
+    tokenizer.addedTokens = try AddedTokens(addedTokens(), normalizer: nil)
     tokenizer.parsesSpecialTokensByDefault = false
     tokenizer.beginToken = special("bos")
     tokenizer.endTokens = endTokens

@@ -26,7 +26,7 @@ struct Vocabulary: Sendable {
 
   /// Whether an id is one that a vocabulary of this size may have: not negative, and not so far up that tables of all ids
   /// would be larger than the file justifies.
-  func canHold(_ id: Int) -> Bool { id >= 0 && id < max(1 << 20, ids.count &* 16) }
+  func canHold(_ id: Int) -> Bool { id >= 0 && id < max(1 << 19, ids.count &* 16) }
 
   /// Adds a token. Of equal ones, and of those with equal ids, the last counts.
   /// - Throws: `TokenizerError` for ids that cannot be: negative, or far above the number of tokens.
@@ -35,7 +35,7 @@ struct Vocabulary: Sendable {
       throw TokenizerError(place, "the id \(id) cannot be in a vocabulary of this size", advice: "the file is damaged")
     }
     guard bytes.count + token.count < 1 << 31 else { throw TokenizerError(place, "the tokens are too long") }
-    while entryOfID.count <= id { entryOfID.append(-1) }
+    if entryOfID.count <= id { entryOfID += repeatElement(-1, count: id + 1 - entryOfID.count) }
     let hash = Self.hash(token)
     let slot = find(token, hash)
     if slots[slot] != 0 {

@@ -35,10 +35,7 @@ struct Replace: Normalizer {
   let pattern: Pattern
   let content: [UInt8]
 
-  func normalize(_ text: [UInt8]) -> [UInt8] { (try? replaced(text)) ?? text }
-
-  /// - Throws: `TokenizerError` when the pattern takes too long.
-  func replaced(_ text: [UInt8]) throws -> [UInt8] {
+  func normalize(_ text: [UInt8]) throws -> [UInt8] {
     var output: [UInt8] = []
     output.reserveCapacity(text.count)
     var end = 0

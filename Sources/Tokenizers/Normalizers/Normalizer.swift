@@ -2,7 +2,8 @@ import FermataFiles
 
 /// Changes a text before it is cut into pieces.
 protocol Normalizer: Sendable {
-  func normalize(_ text: [UInt8]) -> [UInt8]
+  /// - Throws: `TokenizerError` for a text that takes too long.
+  func normalize(_ text: [UInt8]) throws -> [UInt8]
 }
 
 /// The normalizers that a tokenizer.json can name.
@@ -30,7 +31,7 @@ enum Normalizers {
 struct NormalizerSequence: Normalizer {
   let parts: [any Normalizer]
 
-  func normalize(_ text: [UInt8]) -> [UInt8] { parts.reduce(text) { $1.normalize($0) } }
+  func normalize(_ text: [UInt8]) throws -> [UInt8] { try parts.reduce(text) { try $1.normalize($0) } }
 }
 
 extension NormalizationForm: Normalizer {

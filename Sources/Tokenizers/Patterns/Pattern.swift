@@ -47,6 +47,8 @@ struct Pattern: Sendable {
 /// One step of a program.
 struct PatternInstruction: Sendable {
   enum Kind: UInt8 {
+    /// The scalar `x`.
+    case scalar
     /// One scalar of `set`.
     case set
     /// `x` to `y` scalars of `set`, as many as there are, given back one by one.
@@ -84,8 +86,10 @@ struct PatternCompiler {
   private(set) var instructions: [PatternInstruction] = []
   private(set) var bitmaps: [ScalarBitmap] = []
   private(set) var registers = 0
-  private var numbers: [ScalarSet] = []
+  private var numbers: [ScalarSet: Int32] = [:]
   private static let largest = 20_000
+  /// A bitmap takes some 9 KB.
+  private static let mostBitmaps = 1000
 
   @discardableResult
   mutating func emit(_ kind: PatternInstruction.Kind, set: ScalarSet? = nil, x: Int = 0, y: Int = 0) -> Int {
@@ -95,10 +99,11 @@ struct PatternCompiler {
   }
 
   private mutating func bitmap(_ set: ScalarSet) -> Int32 {
-    if let known = numbers.firstIndex(of: set) { return Int32(known) }
-    numbers.append(set)
+    if let known = numbers[set] { return known }
+    let number = Int32(bitmaps.count)
+    numbers[set] = number
     bitmaps.append(ScalarBitmap(set))
-    return Int32(numbers.count - 1)
+    return number
   }
 
   mutating func add(_ node: PatternNode) throws {
@@ -107,10 +112,15 @@ struct PatternCompiler {
     guard instructions.count < Self.largest, visits < 8 * Self.largest else {
       throw TokenizerError("a regular expression", "it is too large once its repetitions are written out")
     }
+    guard bitmaps.count <= Self.mostBitmaps else {
+      throw TokenizerError(
+        "a regular expression", "it has more than \(Self.mostBitmaps) different classes of characters")
+    }
     switch node {
-    case .set(let set): emit(.set, set: set)
+    case .set(let set):
+      if let scalar = set.single { emit(.scalar, x: Int(scalar)) } else { emit(.set, set: set) }
     case .sequence(let nodes): for node in nodes { try add(node) }
-    case .alternatives(let nodes): try add(alternatives: nodes[...])
+    case .alternatives(let nodes): try add(alternatives: nodes)
     case .repeated(let node, let least, let most, let manner): try add(node, least, most, manner)
     case .ahead(let node, let negative): try enclosed(.ahead, node, y: negative ? 1 : 0)
     case .atomic(let node): try enclosed(.atomic, node)
@@ -119,16 +129,18 @@ struct PatternCompiler {
     }
   }
 
-  private mutating func add(alternatives nodes: ArraySlice<PatternNode>) throws {
-    guard let first = nodes.first else { return }
-    if nodes.count == 1 { return try add(first) }
-    let split = emit(.split, set: first.firstScalars)
-    instructions[split].x = Int32(instructions.count)
-    try add(first)
-    let jump = emit(.jump)
-    instructions[split].y = Int32(instructions.count)
-    try add(alternatives: nodes.dropFirst())
-    instructions[jump].x = Int32(instructions.count)
+  private mutating func add(alternatives nodes: [PatternNode]) throws {
+    guard let last = nodes.last else { return }
+    var jumps: [Int] = []
+    for node in nodes.dropLast() {
+      let split = emit(.split, set: node.firstScalars)
+      instructions[split].x = Int32(instructions.count)
+      try add(node)
+      jumps.append(emit(.jump))
+      instructions[split].y = Int32(instructions.count)
+    }
+    try add(last)
+    for jump in jumps { instructions[jump].x = Int32(instructions.count) }
   }
 
   private mutating func enclosed(_ kind: PatternInstruction.Kind, _ node: PatternNode, y: Int = 0) throws {

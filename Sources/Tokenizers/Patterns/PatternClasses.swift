@@ -4,21 +4,24 @@ extension PatternParser {
   mutating func characterClass(_ ignoresCase: Bool, depth: Int = 0) throws -> ScalarSet {
     if depth > 20 { throw error("classes are nested too deep") }
     let isNegative = take("^")
-    var parts: [ScalarSet] = []
-    var set = ScalarSet()
+    // What parts before a && have in common; nil before the first.
+    var common: ScalarSet?
+    var union = ScalarSetUnion()
+    func part() -> ScalarSet {
+      let set = ignoresCase ? union.set.foldingCase : union.set
+      return common?.intersection(set) ?? set
+    }
     // A ] right behind the opening is text.
-    if next == "]" { set = set.union(ScalarSet(try takeAny().value)) }
+    if next == "]" { union.add(ScalarSet(try takeAny().value)) }
     while !take("]") {
       if take("&&") {
-        parts.append(set)
-        set = ScalarSet()
+        common = part()
+        union = ScalarSetUnion()
       } else {
-        set = set.union(try item(ignoresCase, depth))
+        union.add(try item(ignoresCase, depth))
       }
     }
-    if ignoresCase { set = set.foldingCase }
-    for part in parts { set = set.intersection(ignoresCase ? part.foldingCase : part) }
-    return isNegative ? set.inverted : set
+    return isNegative ? part().inverted : part()
   }
 
   private mutating func item(_ ignoresCase: Bool, _ depth: Int) throws -> ScalarSet {
@@ -86,8 +89,12 @@ extension PatternParser {
     } else {
       name.unicodeScalars.append(try takeAny())
     }
+    // Expressions name the same few properties over and over.
+    let key = isNegative ? "^" + name : name
+    if let set = properties[key] { return set }
     let value = name.split(separator: "=", omittingEmptySubsequences: false).last.map(String.init) ?? name
     guard let set = UnicodeClasses.named(value) else { throw error("there is no property \\p{\(name)}") }
+    properties[key] = isNegative ? set.inverted : set
     return isNegative ? set.inverted : set
   }
 
@@ -111,12 +118,5 @@ extension PatternParser {
     }
     guard value < 0x110000 else { throw error("a hexadecimal number is too large") }
     return value
-  }
-}
-
-extension ScalarSet {
-  /// The one member of a set of one.
-  fileprivate var single: UInt32? {
-    ranges.count == 1 && ranges[0].count == 1 ? ranges[0].lowerBound : nil
   }
 }

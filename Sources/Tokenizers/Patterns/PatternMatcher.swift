@@ -103,6 +103,15 @@ struct PatternMatcher {
       case .accept:
         choices.removeSubrange(base...)
         return place
+      case .scalar:
+        if place < end {
+          let (scalar, length) = UTF8Scalar.decode(bytes, place, end)
+          matched = scalar == UInt32(bitPattern: instruction.x)
+          place += length
+        } else {
+          matched = false
+        }
+        counter += 1
       case .set:
         if place < end {
           let (scalar, length) = UTF8Scalar.decode(bytes, place, end)

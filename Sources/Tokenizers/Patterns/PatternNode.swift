@@ -27,10 +27,19 @@ indirect enum PatternNode {
     switch self {
     case .set(let set): set
     case .sequence(let nodes) where nodes.count == 1: nodes[0].asSet
-    case .alternatives(let nodes):
-      nodes.reduce(ScalarSet()) { union, node in node.asSet.flatMap { set in union.map { $0.union(set) } } }
+    case .alternatives(let nodes): Self.union(nodes.lazy.map(\.asSet))
     default: nil
     }
+  }
+
+  /// The union of sets; nil where one of them is.
+  private static func union(_ sets: some Sequence<ScalarSet?>) -> ScalarSet? {
+    var union = ScalarSetUnion()
+    for set in sets {
+      guard let set else { return nil }
+      union.add(set)
+    }
+    return union.set
   }
 
   /// Whether it can match without consuming anything.
@@ -58,8 +67,7 @@ indirect enum PatternNode {
       }
       return nil
     case .alternatives(let nodes):
-      return nodes.reduce(ScalarSet()) { union, node in node.firstScalars.flatMap { set in union.map { $0.union(set) } }
-      }
+      return Self.union(nodes.lazy.map(\.firstScalars))
     case .repeated(let node, let least, _, _): return least > 0 ? node.firstScalars : nil
     case .atomic(let node): return node.firstScalars
     case .ahead, .behind, .assertion: return nil

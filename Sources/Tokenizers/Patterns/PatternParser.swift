@@ -8,12 +8,18 @@ struct PatternParser {
   private var ignoresCase = false
   private var dotMatchesNewline = false
   private var isExtended = false
+  /// Properties that have been named so far, those excluded with a ^ in front.
+  var properties: [String: ScalarSet] = [:]
   private var depth = 0
   private static let deepest = 100
   private static let mostRepeats = 1000
+  private static let longest = 1 << 16
 
   static func parse(_ pattern: String) throws -> PatternNode {
     var parser = PatternParser(pattern)
+    guard parser.scalars.count <= longest else {
+      throw parser.error("it has \(parser.scalars.count) characters; at most \(longest) are read")
+    }
     let node = try parser.alternatives()
     if parser.index < parser.scalars.count { throw parser.error("there is a ')' too many") }
     return node

@@ -96,6 +96,8 @@ struct AddedTokens: Sendable {
     }
   }
 
+  init() {}
+
   private(set) var raw = Group()
   private(set) var normalized = Group()
   /// Ids are below this number.
@@ -109,7 +111,8 @@ struct AddedTokens: Sendable {
   private var specialFirstBytes = [Bool](repeating: false, count: 256)
 
   /// - Parameter normalizer: gives the form that normalized tokens are looked for in.
-  init(_ tokens: [AddedToken], normalizer: (any Normalizer)?) {
+  /// - Throws: what the normalizer throws.
+  init(_ tokens: [AddedToken], normalizer: (any Normalizer)?) throws {
     for token in tokens where !token.content.isEmpty {
       self.tokens[token.id] = token
       idLimit = max(idLimit, token.id + 1)
@@ -122,7 +125,7 @@ struct AddedTokens: Sendable {
     // In the order of ids, so that of equal spellings the same one always counts.
     for token in self.tokens.values.sorted(by: { $0.id < $1.id }) {
       if token.isNormalized {
-        let spelled = normalizer?.normalize(token.content) ?? token.content
+        let spelled = try normalizer?.normalize(token.content) ?? token.content
         normalized.insert(token, spelled: spelled)
         spellings[token.id] = spelled
       } else {

@@ -2,7 +2,7 @@
 struct PipelineTokenizer: Tokenizer {
   var place: String
   var model: any TokenModel
-  var addedTokens = AddedTokens([], normalizer: nil)
+  var addedTokens = AddedTokens()
   var normalizer: (any Normalizer)?
   var preTokenizers: [any PreTokenizer] = []
   var decoder = DecoderChain()
@@ -27,7 +27,7 @@ struct PipelineTokenizer: Tokenizer {
         continue
       }
       let given = range.count == text.count ? text : Array(text[range])
-      let normalized = normalizer?.normalize(given) ?? given
+      let normalized = try normalizer?.normalize(given) ?? given
       let isOrigin = range.lowerBound == 0
       for (id, range) in addedTokens.normalized.segments(normalized, includingSpecial: parsingSpecialTokens) {
         if let id {
@@ -105,27 +105,27 @@ private struct PipelineDecoder: TokenDecoder {
     }
     if skipsSpecialTokens, tokenizer.addedTokens.isSpecial(piece) { return }
     waiting.append(piece)
-    run(from: 0, into: &bytes)
+    try run(from: 0, into: &bytes)
   }
 
   /// Takes the pieces that wait through the steps from one on.
-  private mutating func run(from first: Int, into bytes: inout [UInt8]) {
+  private mutating func run(from first: Int, into bytes: inout [UInt8]) throws {
     for index in first..<max(first, steps.count) {
       made.removeAll(keepingCapacity: true)
-      for piece in waiting { steps[index].push(piece, into: &made) }
+      for piece in waiting { try steps[index].push(piece, into: &made) }
       swap(&waiting, &made)
     }
     for piece in waiting { bytes += piece }
     waiting.removeAll(keepingCapacity: true)
   }
 
-  mutating func finish() -> [UInt8] {
+  mutating func finish() throws -> [UInt8] {
+    defer { steps = tokenizer.decoder.steps }
     var bytes: [UInt8] = []
     for index in steps.indices {
-      steps[index].finish(into: &waiting)
-      run(from: index + 1, into: &bytes)
+      try steps[index].finish(into: &waiting)
+      try run(from: index + 1, into: &bytes)
     }
-    steps = tokenizer.decoder.steps
     return bytes
   }
 }

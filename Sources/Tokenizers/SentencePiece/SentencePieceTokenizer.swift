@@ -25,7 +25,7 @@ enum SentencePieceTokenizer {
     tokenizer.normalizer = normalizer
     tokenizer.cutsBeforeMark = file.modelType == 2 && MetaspaceCuts.isExact(for: model.vocabulary)
     tokenizer.parsesSpecialTokensByDefault = false
-    tokenizer.addedTokens = AddedTokens(parts.control, normalizer: nil)
+    tokenizer.addedTokens = try AddedTokens(parts.control, normalizer: nil)
     tokenizer.decoder = DecoderChain(steps: [
       SentencePieceDecoding(
         unknown: file.pieces[parts.unknown].text, unknownText: Array(file.unknownText.utf8),

@@ -20,7 +20,7 @@ enum TokenizerJSON {
     tokenizer.normalizer = normalizer
     tokenizer.preTokenizers = steps
     tokenizer.cutsBeforeMark = model.mayBeCut && steps.isEmpty && MetaspaceCuts.isExact(for: built.vocabulary)
-    tokenizer.addedTokens = AddedTokens(
+    tokenizer.addedTokens = try AddedTokens(
       try addedTokens(parts["added_tokens"], built.vocabulary, place: path), normalizer: normalizer)
     tokenizer.decoder = try Decoders.make(parts["decoder"], place: path)
     try PostProcessor.apply(parts["post_processor"], to: &tokenizer)

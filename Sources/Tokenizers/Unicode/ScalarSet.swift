@@ -1,6 +1,6 @@
 /// A set of Unicode scalars (and of invalid bytes, see `UTF8Scalar`) as sorted ranges: what classes of regular
 /// expressions are computed with.
-struct ScalarSet: Equatable, Sendable {
+struct ScalarSet: Hashable, Sendable {
   /// Half-open, in order, with gaps between.
   private(set) var ranges: [Range<UInt32>] = []
 
@@ -27,6 +27,13 @@ struct ScalarSet: Equatable, Sendable {
     }
   }
 
+  /// What is in any of some sets, in time linear in their ranges but for a logarithm.
+  init(union sets: some Sequence<ScalarSet>) {
+    var union = ScalarSetUnion()
+    for set in sets { union.add(set) }
+    self = union.set
+  }
+
   func union(_ other: ScalarSet) -> ScalarSet { ScalarSet(unsorted: ranges + other.ranges) }
 
   var inverted: ScalarSet {
@@ -45,6 +52,9 @@ struct ScalarSet: Equatable, Sendable {
   func symmetricDifference(_ other: ScalarSet) -> ScalarSet {
     intersection(other.inverted).union(inverted.intersection(other))
   }
+
+  /// The one member of a set of one.
+  var single: UInt32? { ranges.count == 1 && ranges[0].count == 1 ? ranges[0].lowerBound : nil }
 
   func contains(_ scalar: UInt32) -> Bool { ranges.contains { $0.contains(scalar) } }
 
@@ -70,6 +80,21 @@ struct ScalarSet: Equatable, Sendable {
       text.unicodeScalars.count == 1 ? text.unicodeScalars.first?.value : nil
     }
     return mapped + (signs[value] ?? [])
+  }
+}
+
+/// A union that grows: ranges are gathered, and put in order when they have doubled.
+struct ScalarSetUnion {
+  private var ranges: [Range<UInt32>] = []
+  private var limit = 1024
+
+  var set: ScalarSet { ScalarSet(unsorted: ranges) }
+
+  mutating func add(_ set: ScalarSet) {
+    ranges += set.ranges
+    guard ranges.count > limit else { return }
+    ranges = self.set.ranges
+    limit = max(1024, 2 * ranges.count)
   }
 }
 
