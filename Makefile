@@ -59,6 +59,7 @@ bench-peers: ## install the peers (PyTorch and Transformers, from PyPI) into Ben
 
 lint: ## say where the sources do not follow .swift-format
 	swift format lint --strict --recursive --parallel $(SWIFT_SOURCES)
+	@Scripts/lint-documentation.sh
 
 format: ## rewrite the sources to follow .swift-format
 	swift format --in-place --recursive --parallel $(SWIFT_SOURCES)

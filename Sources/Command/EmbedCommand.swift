@@ -43,26 +43,52 @@ struct EmbedCommand: ParsableCommand {
     let output = StandardOutput()
     var lines = LineReader(try InputReader("-"))
     var index = 0
-    while let line = try lines.next() {
-      let tokens = try tokenizer.encode(line, addingSpecialTokens: true, parsingSpecialTokens: false)
-      guard !tokens.isEmpty else { throw UsageError("line \(index + 1) holds no token; leave empty lines out") }
-      let vector = try vector(of: tokens, model, pooling)
-      let numbers = vector.map { "\($0)" }.joined(separator: ",")
-      try output.write("{\"index\":\(index),\"tokens\":\(tokens.count),\"embedding\":[\(numbers)]}\n")
-      index += 1
+    while let first = try lines.next() {
+      // Lines that are there already are read together.
+      var texts = [first]
+      while texts.count < 256, let line = lines.nextAtHand() { texts.append(line) }
+      let tokens = try texts.enumerated().map { place, line in
+        let tokens = try tokenizer.encode(line, addingSpecialTokens: true, parsingSpecialTokens: false)
+        guard !tokens.isEmpty else {
+          throw UsageError("line \(index + place + 1) holds no token; leave empty lines out")
+        }
+        return tokens
+      }
+      for (tokens, vector) in zip(tokens, try vectors(of: tokens, model, pooling)) {
+        let numbers = vector.map { "\($0)" }.joined(separator: ",")
+        try output.write("{\"index\":\(index),\"tokens\":\(tokens.count),\"embedding\":[\(numbers)]}\n")
+        index += 1
+      }
       try InterruptFlag().check()
     }
     try output.flush()
   }
 
-  private func vector(of tokens: [Int], _ model: any PretrainedModel, _ pooling: Pooling) throws -> [Float] {
-    let ids = try Tensor(tokens.map { Int32(clamping: $0) }, shape: [1, tokens.count])
-    let states = try model.hiddenStates(ModelInputs(tokens: ids)).select(0, axis: 0)
+  /// The vectors of texts. Those of equal length go through the model together, so that there is no padding.
+  private func vectors(
+    of texts: [[Int]], _ model: any PretrainedModel, _ pooling: Pooling
+  ) throws -> [[Float]] {
+    var vectors = [[Float]](repeating: [], count: texts.count)
+    for (length, places) in Dictionary(grouping: texts.indices, by: { texts[$0].count }) {
+      let most = max(1, 4096 / length)
+      for start in stride(from: 0, to: places.count, by: most) {
+        let batch = places[start..<min(start + most, places.count)]
+        let ids = try Tensor(batch.flatMap { texts[$0].map { Int32(clamping: $0) } }, shape: [batch.count, length])
+        let states = try model.hiddenStates(ModelInputs(tokens: ids))
+        for (row, place) in batch.enumerated() { vectors[place] = try vector(of: states.select(row, axis: 0), pooling) }
+      }
+      try InterruptFlag().check()
+    }
+    return vectors
+  }
+
+  /// One vector of hidden states (length, width).
+  private func vector(of states: Tensor, _ pooling: Pooling) throws -> [Float] {
     let pooled =
       switch pooling {
       case .mean: try states.mean(axis: 0, keepingAxis: false)
       case .cls: try states.select(0, axis: 0)
-      case .last: try states.select(tokens.count - 1, axis: 0)
+      case .last: try states.select(states.shape[0] - 1, axis: 0)
       }
     let vector = try pooled.floats()
     let size = vector.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
@@ -84,13 +110,20 @@ struct LineReader {
 
   init(_ reader: InputReader) { self.reader = reader }
 
+  /// The next line, where all of it has been read already.
+  mutating func nextAtHand() -> [UInt8]? {
+    guard let end = waiting[max(start, searched)...].firstIndex(of: UInt8(ascii: "\n")) else {
+      searched = waiting.count
+      return nil
+    }
+    defer { start = end + 1 }
+    let line = waiting[start..<end]
+    return Array(line.last == UInt8(ascii: "\r") ? line.dropLast() : line)
+  }
+
   mutating func next() throws -> [UInt8]? {
     while true {
-      if let end = waiting[max(start, searched)...].firstIndex(of: UInt8(ascii: "\n")) {
-        defer { start = end + 1 }
-        let line = waiting[start..<end]
-        return Array(line.last == UInt8(ascii: "\r") ? line.dropLast() : line)
-      }
+      if let line = nextAtHand() { return line }
       if isAtEnd {
         defer { start = waiting.count }
         return start < waiting.count ? Array(waiting[start...]) : nil

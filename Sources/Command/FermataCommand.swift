@@ -38,10 +38,18 @@ struct Main {
     InterruptFlag.ignoreBrokenPipes()
     do {
       try refuseUnknownCommand(CommandLine.arguments.dropFirst().first)
-      var command = try RootCommand.parseAsRoot()
+      var command = try parse()
       try command.run()
     } catch {
       exit(ErrorReporting.report(error))
+    }
+  }
+
+  private static func parse() throws -> any ParsableCommand {
+    do {
+      return try RootCommand.parseAsRoot()
+    } catch  where RootCommand.exitCode(for: error) == .validationFailure {
+      throw MistypedOption.error(in: Array(CommandLine.arguments.dropFirst())) ?? error
     }
   }
 

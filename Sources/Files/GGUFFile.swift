@@ -41,6 +41,7 @@ public final class GGUFFile: Sendable {
 
   /// Where a tensor lies.
   public struct TensorEntry: Sendable {
+    /// The tensor's name.
     public let name: String
     /// Sizes, the fastest moving first, as the format has them.
     public let dimensions: [Int]

@@ -28,7 +28,9 @@ public enum JSONValue: Equatable, Sendable {
     if case .object(let members) = self { members[key] } else { nil }
   }
 
+  /// The truth value; nil for other values.
   public var boolValue: Bool? { if case .bool(let value) = self { value } else { nil } }
+  /// The number where it is whole and fits; nil for other values.
   public var intValue: Int? { if case .int(let value) = self { value } else { nil } }
   /// The number, whole or not.
   public var doubleValue: Double? {
@@ -38,8 +40,11 @@ public enum JSONValue: Equatable, Sendable {
     default: nil
     }
   }
+  /// The text; nil for other values.
   public var stringValue: String? { if case .string(let value) = self { value } else { nil } }
+  /// The elements of a list; nil for other values.
   public var arrayValue: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
+  /// The members of an object; nil for other values.
   public var objectValue: [String: JSONValue]? { if case .object(let value) = self { value } else { nil } }
 }
 

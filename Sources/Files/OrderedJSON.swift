@@ -15,7 +15,9 @@ public indirect enum OrderedJSON: Equatable, Sendable {
 
   /// A name and its value.
   public struct Member: Equatable, Sendable {
+    /// The name.
     public let key: String
+    /// What it names.
     public let value: OrderedJSON
 
     /// A member of an object.

@@ -10,20 +10,25 @@ public struct BeamOptions: Sendable {
   public var lengthPenalty: Float = 1
   /// End as soon as there are as many ended texts as beams, though others might still become better.
   public var stopsEarly = false
-  /// The most tokens to write, and the fewest.
+  /// The most tokens to write.
   public var limit = 128
+  /// The fewest tokens of a text, before any of `endTokens` may come.
   public var minimum = 0
+  /// Tokens that end a text.
   public var endTokens: Set<Int> = []
-  /// The first token, and the last of a text that grows as long as it may, whatever is predicted.
+  /// The first token, whatever is predicted; nil: the likeliest.
   public var forcedBegin: Int?
+  /// The last token of a text that grows to `limit`; nil: whatever is likeliest.
   public var forcedEnd: Int?
   /// No run of so many tokens is written twice; 0: any may.
   public var unrepeatedRun = 0
   /// Tokens from this number on are never written: weights are often padded to a round number of them.
   public var vocabularySize = Int.max
 
+  /// Four texts at a time, of up to 128 tokens.
   public init() {}
 
+  /// What a model's makers recommend, and the most tokens of a text.
   public init(_ configuration: GenerationConfiguration, limit: Int) {
     beams = configuration.beams
     lengthPenalty = configuration.lengthPenalty

@@ -5,6 +5,7 @@ import Foundation
 
 /// When generation ends and how tokens are drawn.
 public struct GenerationOptions: Sendable {
+  /// How tokens are drawn.
   public var sampling = SamplingOptions()
   /// The most tokens to generate; nil: without end.
   public var limit: Int? = 256
@@ -15,19 +16,24 @@ public struct GenerationOptions: Sendable {
   /// Go on with a new document when the model ends one, instead of stopping.
   public var ignoresEnd = false
 
+  /// The defaults: sampled text of 256 tokens at most.
   public init() {}
 }
 
 /// Why generation ended.
 public enum EndReason: String, Sendable, Codable {
+  /// It is as long as it may be; it holds a stop text; the model ended it; the reader left.
   case length, stop, endOfDocument = "end_of_document", cancelled
 }
 
 /// Draws tokens from a session, one at a time, and gives out their bytes, holding back what might be the beginning of a
 /// stop text.
 public struct Generator: Sendable {
+  /// What has been read so far, what was generated included.
   public private(set) var session: StreamingSession
+  /// Tokens that were generated.
   public private(set) var generated = 0
+  /// Why it ended; nil while it has not.
   public private(set) var end: EndReason?
   private var sampler: Sampler
   private let options: GenerationOptions

@@ -15,8 +15,10 @@ public struct SamplingOptions: Sendable, Codable, Equatable {
   public var repetitionPenalty: Float = 1
   /// How many recent tokens the penalty looks at.
   public var penaltyWindow = 64
+  /// Draws depend on the seed and on how many came before.
   public var seed: UInt64 = 0
 
+  /// The defaults.
   public init() {}
 
   /// Throws when a setting makes no sense.
@@ -36,10 +38,12 @@ public struct SamplingOptions: Sendable, Codable, Equatable {
 
 /// Draws tokens. A value: copying it copies its place in the random stream, so a copy draws the same.
 public struct Sampler: Sendable {
+  /// How tokens are drawn.
   public let options: SamplingOptions
   private var random: RandomSource
   private var recent: [Int] = []
 
+  /// - Throws: `TensorError` for settings outside their ranges.
   public init(_ options: SamplingOptions) throws {
     try options.validate()
     self.options = options

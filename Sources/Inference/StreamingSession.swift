@@ -9,7 +9,9 @@ import RealModule
 /// A value: a copy is a fork that goes its own way. Memory is that of the state: constant for linear, recurrent and windowed
 /// models, however long the sequence.
 public struct StreamingSession: Sendable {
+  /// The model that reads.
   public let model: any CausalModel
+  /// What the model keeps of all that it has read.
   public private(set) var state: ModelState
   /// Logits for the token after the last one read; nil before the first.
   public private(set) var logits: [Float]?

@@ -4,6 +4,7 @@ import FermataFiles
 public struct UTF8Text: Sendable {
   private var stream = UTF8Stream()
 
+  /// At the beginning of a text.
   public init() {}
 
   /// The text that the bytes complete.

@@ -27,6 +27,7 @@ public struct ModelInputs: Sendable {
   /// I32 (batch, decoder length): what an encoder-decoder's decoder reads.
   public var decoderTokens: Tensor?
 
+  /// - Throws: `TensorError` for tensors of other shapes or types than theirs.
   public init(tokens: Tensor, valid: Tensor? = nil, types: Tensor? = nil, decoderTokens: Tensor? = nil) throws {
     try require(
       tokens.rank == 2 && tokens.dtype == .int32, "inputs", expected: "I32 tokens (batch, length)", got: "\(tokens)")
@@ -52,6 +53,7 @@ public struct ModelOutput: Sendable {
   /// F32.
   public var values: Tensor
 
+  /// An output under its name.
   public init(name: String, values: Tensor) {
     self.name = name
     self.values = values
@@ -60,11 +62,14 @@ public struct ModelOutput: Sendable {
 
 /// A model that reads a sequence from left to right and predicts what comes next: all that inference needs to know of one.
 public protocol CausalModel: PretrainedModel {
+  /// Tokens that it knows: ids are below this number.
   var vocabularySize: Int { get }
   /// Features of a hidden state.
   var width: Int { get }
   /// Where a sequence may be cut.
   var cut: CutScope { get }
+  /// The state before the first token of so many sequences.
+  /// - Throws: `TensorError` for a batch below 1.
   func initialState(batch: Int) throws -> ModelState
   /// Hidden states (batch, length, width), after the last norm, for tokens (batch, length), I32.
   /// - Throws: leaves the state as it was.
@@ -83,6 +88,7 @@ public protocol CausalModel: PretrainedModel {
 }
 
 extension CausalModel {
+  /// Hidden states of tokens that follow each other, all of them valid.
   public func hidden(_ tokens: Tensor, state: inout ModelState) throws -> Tensor {
     try hidden(tokens, layout: nil, state: &state)
   }
@@ -118,8 +124,10 @@ public struct LanguageHead: Sendable {
   public var weight: Tensor
   /// (vocabulary)
   public var bias: Tensor?
+  /// The largest logit, approached by tanh (Gemma 2); nil: none.
   public var softcap: Float?
 
+  /// A head of these parts.
   public init(weight: Tensor, bias: Tensor? = nil, softcap: Float? = nil) {
     self.weight = weight
     self.bias = bias

@@ -5,11 +5,16 @@ import FermataTensors
 
 /// One residual block: x + mixer(norm(x)), then x + feedForward(norm(x)).
 public struct Block: Module {
+  /// Before the mixer.
   public var inputNorm: RMSNorm
+  /// What mixes tokens.
   public var mixer: any Mixer
+  /// Before the feed-forward layer.
   public var postNorm: RMSNorm
+  /// What changes each token by itself.
   public var feedForward: FeedForward
 
+  /// A block of these parts.
   public init(inputNorm: RMSNorm, mixer: any Mixer, postNorm: RMSNorm, feedForward: FeedForward) {
     self.inputNorm = inputNorm
     self.mixer = mixer
@@ -49,15 +54,19 @@ extension ParameterVisitor {
 
 /// The states of a model's layers and how far it has read.
 public struct ModelState: Sendable {
+  /// The states of the layers, first to last.
   public var layers: [MixerState]
+  /// Tokens read so far.
   public var position: Int { layers.first?.position ?? 0 }
 
+  /// A state of these layers.
   public init(layers: [MixerState]) { self.layers = layers }
 
   /// The same states without their history: gradients stop here.
   public var detached: ModelState { ModelState(layers: layers.map(\.detached)) }
   /// The same states as leaves of a new graph.
   public var tracked: ModelState { ModelState(layers: layers.map(\.tracked)) }
+  /// Bytes of all tensors together.
   public var byteCount: Int { layers.reduce(0) { $0 + $1.byteCount } }
   /// A copy that shares no memory.
   public func compacted() throws -> ModelState { ModelState(layers: try layers.map { try $0.compacted() }) }
@@ -65,9 +74,13 @@ public struct ModelState: Sendable {
 
 /// A language model: embedding, blocks, norm, head. It obeys the cut law because its mixers do.
 public struct LanguageModel: Module {
+  /// What it was made from.
   public let configuration: ModelConfiguration
+  /// A row for each token.
   public var embedding: Embedding
+  /// The layers, first to last.
   public var blocks: [Block]
+  /// Before the head.
   public var norm: RMSNorm
   /// nil: the head reads the embedding's table.
   public var head: Linear?

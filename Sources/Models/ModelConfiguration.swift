@@ -9,22 +9,30 @@ import FermataTensors
 ///
 /// The list of mixers is repeated over the layers: two linear layers and one windowed attention give a hybrid stack.
 public struct ModelConfiguration: Sendable, Equatable {
+  /// Tokens that there are.
   public var vocabularySize: Int
+  /// Features of a hidden state.
   public var width: Int
+  /// Blocks; the list of mixers is repeated over them.
   public var layers: Int
+  /// Features inside the feed-forward layers.
   public var feedForwardWidth: Int
   /// One object per layer of the repeated pattern: "type" and the mixer's own keys.
   public var mixers: [JSONValue]
+  /// What norms add to the mean square.
   public var normEpsilon: Double
   /// The head reads the embedding's table.
   public var tiesEmbeddings: Bool
   /// "bytes": token ids below 256 are byte values, and `beginToken` begins a document. "none": token ids alone mean
   /// something, so that text can be neither read nor written.
   public var tokenizer: String
+  /// The token that begins a document.
   public var beginToken: Int
 
+  /// `model_type` of our own models.
   public static let modelType = "fermata"
 
+  /// - Throws: `ConfigurationError` for sizes or mixers that cannot be.
   public init(
     vocabularySize: Int = 257, width: Int = 256, layers: Int = 6, feedForwardWidth: Int? = nil, mixers: [JSONValue],
     normEpsilon: Double = 1e-5, tiesEmbeddings: Bool = true, tokenizer: String = "bytes", beginToken: Int = 256
@@ -87,6 +95,7 @@ public struct ModelConfiguration: Sendable, Equatable {
       beginToken: try integer("bos_token_id") ?? 256)
   }
 
+  /// The document that config.json holds.
   public var json: JSONValue {
     [
       "model_type": .string(Self.modelType), "architectures": ["FermataForCausalLM"],

@@ -4,8 +4,10 @@ import FermataFiles
 public struct ChatMessage: Sendable, Codable, Equatable {
   /// "system", "user", "assistant", or whatever else the template knows.
   public var role: String
+  /// What is said.
   public var content: String
 
+  /// What somebody says.
   public init(role: String, content: String) {
     self.role = role
     self.content = content

@@ -2,6 +2,7 @@
 public struct TemplateError: Error, Equatable, Sendable, CustomStringConvertible {
   /// Line of the template, counted from 1; 0 where there is none.
   public let line: Int
+  /// What is wrong.
   public let problem: String
   /// Whether the template itself refused what it was given (`raise_exception`).
   public let isRefusal: Bool

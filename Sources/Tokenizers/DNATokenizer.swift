@@ -14,6 +14,7 @@ public struct DNATokenizer: Tokenizer {
   public let endTokens: Set<Int> = [1]
   public let parsesSpecialTokensByDefault = false
 
+  /// There is one kind only.
   public init() {}
 
   /// The separator ends a sequence when special tokens are added, as HyenaDNA's own tokenizer has it.

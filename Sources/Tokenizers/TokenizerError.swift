@@ -9,6 +9,7 @@ public struct TokenizerError: Error, Equatable, Sendable, CustomStringConvertibl
   /// What the user can do; empty where nothing useful can be said.
   public let advice: String
 
+  /// An error of a reader of tokenizers.
   public init(_ place: String, _ problem: String, advice: String = "") {
     self.place = place
     self.problem = problem

@@ -54,6 +54,7 @@ public enum TokenizerFiles {
       for name in fileNames where PathQuery.status(PathQuery.join(folder, name)) != nil {
         return try load(PathQuery.join(folder, name))
       }
+      if let tokenizer = try SeparateVocabulary.load(folder: folder) { return tokenizer }
       if let name = try PathQuery.names(in: folder).first(where: { $0.hasSuffix(".gguf") }) {
         return try load(PathQuery.join(folder, name))
       }
@@ -62,7 +63,7 @@ public enum TokenizerFiles {
     throw FileError(
       path: folder, operation: "read the tokenizer", kind: .missing, reason: "the folder holds none",
       advice:
-        "a model's folder holds \((fileNames + ["a .gguf file", "a config.json that says \"tokenizer\": \"bytes\""]).joined(separator: " or "))"
+        "a model's folder holds \((fileNames + ["vocab.json and merges.txt", "vocab.txt", "a .gguf file", "a config.json that says \"tokenizer\": \"bytes\""]).joined(separator: " or "))"
     )
   }
 

@@ -42,6 +42,19 @@ import Testing
     try expectRefusal(66, "ermission", folder, "score -m model secret < <(chmod 000 secret)")
   }
 
+  /// A mistyped option is named with what was meant, even where the parser only misses another.
+  @Test(arguments: [
+    ("generate --modell model -p x", "--model"), ("generate -m model --promtp x", "--prompt"),
+    ("score --mdel=model x", "--model"), ("tokenize --modle x", "--model"), ("train x --ouput y", "--output"),
+    ("logits --model x --input y --out z", "--inputs"), ("embed --pooling-mode x --modl y", "--model"),
+    ("export --model x --outputt y", "--output"), ("task parity --mixr lstm", "--mixer"),
+    ("info --model-x y", "--model"),
+    ("chat --toools x", "--tools"),
+  ])
+  func mistypedOptions(_ script: String, _ meant: String) throws {
+    try expectRefusal(64, meant, TestFolder(), script)
+  }
+
   @Test func damagedWeights() throws {
     let folder = try TestFolder.withModel()
     let path = folder.file("model/model.safetensors")

@@ -98,6 +98,44 @@ import Testing
     }
   }
 
+  /// Lines of any length, in pieces that end anywhere, give what each gives alone, in their order.
+  @Test func embeddingsComeInTheOrderOfTheLines() throws {
+    let folder = try folder("llama")
+    // Lines of 1 to 9 words, some with thousands of spaces between, with both kinds of ends and without the last.
+    let lines = (0..<300).map { line in
+      (0...line * 7 % 9).map { "w\(5 + (line * 13 + $0 * 5) % 30)" }
+        .joined(separator: String(repeating: " ", count: line % 50 == 7 ? 9000 : 1))
+    }
+    let text = lines.enumerated().map { $1 + ($0 == 299 ? "" : $0 % 3 == 0 ? "\r\n" : "\n") }.joined()
+    try folder.write(text.utf8, to: "lines")
+    let result = try CommandLineTool.shell("\"$FERMATA\" embed -m model < lines", in: folder)
+    #expect(result.code == 0, "\(result.errors)")
+    let rows = try result.text.split(separator: "\n").map { try StrictJSON.parse(Data($0.utf8), place: "line") }
+    #expect(rows.map { $0["index"]?.intValue } == (0..<300).map { $0 })
+    #expect(rows.map { $0["tokens"]?.intValue } == (0..<300).map { 2 + $0 * 7 % 9 })
+    for line in [0, 7, 57, 124, 299] {
+      try folder.write(lines[line].utf8, to: "line")
+      let alone = try CommandLineTool.shell("\"$FERMATA\" embed -m model < line", in: folder)
+      let vectors = try [rows[line], StrictJSON.parse(alone.output, place: "alone")].map {
+        ($0["embedding"]?.arrayValue ?? []).compactMap(\.doubleValue)
+      }
+      #expect(vectors[0].count == 16 && zip(vectors[0], vectors[1]).allSatisfy { abs($0 - $1) < 1e-6 }, "line \(line)")
+    }
+  }
+
+  @Test func beamSearchTakesNoSettingsOfStreams() throws {
+    let folder = try folder("llama")
+    for flags in ["--beams 3 --stop w5", "--beams 3 --save-state s", "--beams 3 -n -1", "--beams 0", "--beams 1025"] {
+      let result = try CommandLineTool.shell("\"$FERMATA\" generate -m model -p w5 \(flags)", in: folder)
+      #expect(result.code == 64 && result.errors.contains("--beams"), "\(flags): \(result.errors)")
+      #expect(result.text.isEmpty && !FileManager.default.fileExists(atPath: folder.file("s")))
+    }
+    // One beam is no search.
+    let single = try CommandLineTool.shell(
+      "\"$FERMATA\" generate -m model -p w5 --beams 1 --stop w5 --save-state s -n 3 --no-stats", in: folder)
+    #expect(single.code == 0, "\(single.errors)")
+  }
+
   @Test func anEncoderWritesNoText() throws {
     let folder = try folder("bert")
     let result = try CommandLineTool.run("generate", "-m", "model", "-p", "w5", in: folder)

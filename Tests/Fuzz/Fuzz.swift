@@ -51,6 +51,7 @@ struct Fuzz: ParsableCommand {
       try ModelTargets.state(families[0], scratch.folder("state")),
       TextTargets.generation,
       TextTargets.tokenizerSettings,
+      TextTargets.separateFiles,
       try TextTargets.tokenizerJSON(tokenizers),
       try TextTargets.sentencePieces(tokenizers),
       TextTargets.gguf,

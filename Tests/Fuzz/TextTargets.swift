@@ -76,6 +76,33 @@ enum TextTargets {
       [ChatMessage(role: "user", content: "Hi")], addingGenerationPrompt: true)
   }
 
+  /// The files of a tokenizer that has no tokenizer.json, each damaged in turn.
+  static let separateFiles: Target = {
+    let pair: [(name: String, text: String)] = [
+      ("vocab.json", #"{"!":0,"a":1,"b":2,"Ġ":3,"ab":4,"Ġa":5,"<|endoftext|>":6}"#),
+      ("merges.txt", "#version: 0.2\na b\nĠ a\n"),
+      (
+        "tokenizer_config.json",
+        #"{"tokenizer_class":"Qwen2Tokenizer","added_tokens_decoder":{"7":{"content":"<s>","special":true}},"eos_token":"<s>"}"#
+      ),
+    ]
+    let words: [(name: String, text: String)] = [
+      ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\n##s\n"),
+      (
+        "tokenizer_config.json",
+        #"{"tokenizer_class":"BertTokenizer","do_lower_case":false,"mask_token":{"content":"[MASK]"}}"#
+      ),
+    ]
+    let files = pair.map { ($0, pair) } + words.map { ($0, words) }
+    return Target("separate-files", files.map { Seed(text: $0.0.text) }, dictionary: Mutator.words) {
+      file, seed, place in
+      let folder = try place.folder(seed < pair.count ? "pair" : "words")
+      for (name, text) in files[seed].1 { try folder.write(Array(text.utf8), to: name) }
+      try folder.write(file, to: files[seed].0.name)
+      try use(folder.path)
+    }
+  }()
+
   static let generation = Target(
     "generation_config.json",
     [

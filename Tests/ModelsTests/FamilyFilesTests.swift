@@ -142,6 +142,43 @@ import Testing
     }
   }
 
+  /// More layers than tensors end before any is made, though each number alone would fit the checkpoint.
+  @Test(arguments: [
+    ("llama", "num_hidden_layers"), ("gpt2", "n_layer"), ("mamba", "num_hidden_layers"), ("bert", "num_hidden_layers"),
+    ("bart", "encoder_layers"), ("bart", "decoder_layers"),
+  ])
+  func layersFitTheTensors(_ name: String, _ key: String) throws {
+    let (golden, scratch) = (try FamilyGolden(name), try ScratchFolder())
+    try golden.write(to: scratch.path, changing: [key: 1000])
+    let (error, peak, _) = try Memory.measure {
+      #expect(throws: ConfigurationError.self) { try ModelFolder.open(scratch.path) }
+    }
+    #expect(error?.description.contains("tensors") == true, "\(error?.description ?? "")")
+    #expect(peak < 1 << 16)
+  }
+
+  /// A folder that is written again is the same, byte for byte, in every family.
+  @Test(arguments: FamilyRegistry.standard.families.map { $0.modelType })
+  func exportsAreTheSameBytes(_ name: String) throws {
+    let (golden, scratch) = (try FamilyGolden(name), try ScratchFolder())
+    try golden.write(to: scratch.path + "/a")
+    try ModelFolder.export(scratch.path + "/a", to: scratch.path + "/b")
+    let (old, new) = (
+      try SafetensorsFile(scratch.path + "/a/model.safetensors"),
+      try SafetensorsFile(scratch.path + "/b/model.safetensors")
+    )
+    #expect(old.entries.count == new.entries.count)
+    for entry in old.entries {
+      let copy = try new.require(entry.name, type: entry.type, shape: entry.shape)
+      #expect(old.bytes(of: entry).elementsEqual(new.bytes(of: copy)), "\(entry.name)")
+    }
+    let configurations = try ["/a", "/b"].map {
+      try Data(contentsOf: URL(fileURLWithPath: scratch.path + $0 + "/config.json"))
+    }
+    #expect(configurations[0] == configurations[1])
+    try expectSameBits(logits(scratch.path + "/b", golden), logits(scratch.path + "/a", golden))
+  }
+
   /// Both spellings of rotary settings, and numbers as Python writes them.
   @Test func olderConfigurations() throws {
     let (golden, scratch) = (try FamilyGolden("llama_linear"), try ScratchFolder())

@@ -24,20 +24,30 @@ extension GatedFeedForward: FeedForwardLayer {}
 public struct PreNormBlock: DecoderBlock {
   /// What checkpoints call the parts.
   public struct Names: Sendable {
+    /// Before the mixer.
     public var inputNorm = "input_layernorm"
+    /// The mixer.
     public var mixer = "self_attn"
+    /// Before the feed-forward layer.
     public var postNorm = "post_attention_layernorm"
+    /// The feed-forward layer.
     public var feedForward = "mlp"
 
+    /// As Llama has them.
     public init() {}
   }
 
+  /// Before the mixer.
   public var inputNorm: any Norm
+  /// What mixes tokens.
   public var mixer: any Mixer
+  /// Before the feed-forward layer.
   public var postNorm: any Norm
+  /// What changes each token by itself.
   public var feedForward: any FeedForwardLayer
   private let names: Names
 
+  /// A block of these parts.
   public init(
     inputNorm: any Norm, mixer: any Mixer, postNorm: any Norm, feedForward: any FeedForwardLayer, names: Names = Names()
   ) {

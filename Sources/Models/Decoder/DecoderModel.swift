@@ -10,6 +10,7 @@ public struct DecoderContext: Sendable {
   /// U8 (batch, context length): 0 for padding. nil: all valid.
   public var valid: Tensor?
 
+  /// What a decoder reads, and which of it is valid.
   public init(values: Tensor, valid: Tensor? = nil) {
     self.values = values
     self.valid = valid
@@ -21,11 +22,16 @@ public struct DecoderContext: Sendable {
 public struct DecoderModel: CausalModel {
   /// What checkpoints call the parts.
   public struct Names: Sendable {
+    /// The blocks; each has its number behind.
     public var layers = "model.layers"
+    /// The last norm.
     public var norm = "model.norm"
+    /// The matrix of logits.
     public var head = "lm_head"
+    /// The bias of logits; empty where there is none.
     public var headBias = ""
 
+    /// As Llama has them.
     public init() {}
   }
 
@@ -41,18 +47,24 @@ public struct DecoderModel: CausalModel {
   private let source: JSONValue
   /// The length of sequences that was fixed, where something depends on it.
   public private(set) var fixedLength: Int?
+  /// What makes hidden states of tokens.
   public var entrance: TokenEntrance
+  /// The layers, first to last.
   public var blocks: [any DecoderBlock]
   /// nil where the last block norms its output.
   public var norm: (any Norm)?
+  /// Where logits come from.
   public var head: Head
+  /// (vocabulary), added to logits; nil: nothing is.
   public var headBias: Tensor?
+  /// The largest logit, approached by tanh; nil: none.
   public var softcap: Float?
   public var computeType: DType = .float32
   /// For a decoder of an encoder-decoder: what its cross attention reads.
   public var context: DecoderContext?
   private let names: Names
 
+  /// A model of these parts. `document` is its configuration as config.json has it.
   public init(
     document: JSONValue, entrance: TokenEntrance, blocks: [any DecoderBlock], norm: (any Norm)?, head: Head,
     names: Names = Names()

@@ -8,21 +8,30 @@ extension PlainFeedForward: FeedForwardLayer {}
 public struct PostNormBlock: DecoderBlock {
   /// What checkpoints call the parts.
   public struct Names: Sendable {
+    /// The mixer.
     public var mixer: String
+    /// The norm behind the mixer.
     public var mixerNorm: String
+    /// The norm behind the feed-forward layer.
     public var feedForwardNorm: String
 
+    /// The names in a family's checkpoints.
     public init(mixer: String, mixerNorm: String, feedForwardNorm: String) {
       (self.mixer, self.mixerNorm, self.feedForwardNorm) = (mixer, mixerNorm, feedForwardNorm)
     }
   }
 
+  /// What mixes tokens.
   public var mixer: any Mixer
+  /// Norms the sum of the mixer's input and output.
   public var mixerNorm: LayerNorm
+  /// What changes each token by itself.
   public var feedForward: PlainFeedForward
+  /// Norms the sum of the feed-forward layer's input and output.
   public var feedForwardNorm: LayerNorm
   private let names: Names
 
+  /// A block of these parts.
   public init(
     mixer: any Mixer, feedForward: PlainFeedForward, width: Int, epsilon: Float, names: Names
   ) throws {

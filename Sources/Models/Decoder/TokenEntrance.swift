@@ -6,21 +6,30 @@ import FermataTensors
 public struct TokenEntrance: Module {
   /// What checkpoints call the parts. An embedding without a name belongs to another part of the model.
   public struct Names: Sendable {
+    /// The table of tokens.
     public var embedding: String
+    /// The table of learned positions.
     public var positions: String
+    /// The norm of the sum.
     public var norm: String
 
+    /// The names in a family's checkpoints.
     public init(embedding: String, positions: String = "", norm: String = "") {
       (self.embedding, self.positions, self.norm) = (embedding, positions, norm)
     }
   }
 
+  /// A row for each token.
   public var embedding: Embedding
+  /// What embeddings are multiplied with; nil: nothing.
   public var scale: Float?
+  /// Learned positions, added; nil: none.
   public var positions: LearnedPositions?
+  /// Norms the sum; nil: nothing does.
   public var norm: LayerNorm?
   private let names: Names
 
+  /// Embeddings alone; give the other parts to the properties.
   public init(_ names: Names, embedding: Embedding) {
     self.names = names
     self.embedding = embedding

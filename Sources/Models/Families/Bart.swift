@@ -53,7 +53,7 @@ public enum Bart: ModelFamily {
   private static func blocks<Block>(
     _ configuration: FamilyConfiguration, _ side: String, _ width: Int, make: (PostNormBlock, Int) throws -> Block
   ) throws -> [Block] {
-    let layers = try configuration.size("\(side)_layers", default: 12)
+    let layers = try configuration.layers("\(side)_layers", default: 12)
     let heads = try configuration.size("\(side)_attention_heads", default: 16)
     let hidden = try configuration.size("\(side)_ffn_dim", default: 4096)
     guard width % heads == 0 else {
@@ -140,10 +140,13 @@ public protocol EncoderDecoderModel: PretrainedModel {
 
 /// BART: encoder and decoder over one embedding.
 public struct BartModel: EncoderDecoderModel {
+  /// The half that writes.
   public var decoder: DecoderModel
   /// Of the encoder; its embedding is the decoder's.
   public var entrance: TokenEntrance
+  /// The layers of the half that reads.
   public var blocks: [PostNormBlock]
+  /// The token that the half that writes begins with.
   public let startToken: Int
 
   init(decoder: DecoderModel, entrance: TokenEntrance, blocks: [PostNormBlock], start: Int) {

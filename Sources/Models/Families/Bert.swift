@@ -61,9 +61,11 @@ public enum Bert: ModelFamily {
 /// BERT as an encoder: tokens to hidden states.
 public struct BertModel: PretrainedModel {
   public let document: JSONValue
+  /// What makes hidden states of tokens.
   public var entrance: TokenEntrance
   /// A vector for each kind of token.
   public var types: Embedding
+  /// The layers, first to last.
   public var blocks: [PostNormBlock]
   /// What classifiers read of the first token, where the checkpoint has it: tanh of this.
   public var pooler: Linear?

@@ -6,7 +6,9 @@ import FermataTensors
 /// A config.json of another maker: read key by key, with the maker's defaults. Keys that nobody reads are left alone; a
 /// value of the wrong kind, or one that cannot be, is an error that names its key.
 public struct FamilyConfiguration: Sendable {
+  /// The whole document.
   public let json: JSONValue
+  /// The file, for messages.
   public let place: String
   /// Numbers that the checkpoint holds: no size of a model can be larger, so none that is wrong makes anything of its size.
   public let elements: Int
@@ -37,6 +39,7 @@ public struct FamilyConfiguration: Sendable {
   /// Whether the checkpoint holds a tensor that some do without.
   public func holds(_ name: String) -> Bool { names.contains(name) || names.contains(family.basePrefix + name) }
 
+  /// The error for something that is wrong in this configuration.
   public func error(_ problem: String) -> ConfigurationError { ConfigurationError(place, problem) }
 
   /// A value; nil where it is missing or null.
@@ -51,9 +54,17 @@ public struct FamilyConfiguration: Sendable {
     return result
   }
 
+  /// A whole number; nil where it is missing or null.
+  /// - Throws: `ConfigurationError` for a value of another kind.
   public func integer(_ key: String) throws -> Int? { try found(key, "a whole number", \.intValue) }
+  /// A number; nil where it is missing or null.
+  /// - Throws: `ConfigurationError` for a value of another kind.
   public func number(_ key: String) throws -> Double? { try found(key, "a number", \.doubleValue) }
+  /// A truth value; nil where it is missing or null.
+  /// - Throws: `ConfigurationError` for a value of another kind.
   public func flag(_ key: String) throws -> Bool? { try found(key, "true or false", \.boolValue) }
+  /// A text; nil where it is missing or null.
+  /// - Throws: `ConfigurationError` for a value of another kind.
   public func text(_ key: String) throws -> String? { try found(key, "a text", \.stringValue) }
 
   /// A size of the model.
@@ -112,6 +123,8 @@ public struct FamilyConfiguration: Sendable {
     return window
   }
 
+  /// An activation by the name that `transformers` gives it.
+  /// - Throws: `ConfigurationError` for an unknown one, with the nearest.
   public func activation(_ key: String, default fallback: String) throws -> Activation {
     let name = try text(key) ?? fallback
     guard let activation = Activation(named: name) else {

@@ -27,8 +27,10 @@ public struct FamilyRegistry: Sendable {
     Bert.self, Bart.self,
   ])
 
+  /// All of them.
   public private(set) var families: [any ModelFamily.Type]
 
+  /// A table of these families.
   public init(_ families: [any ModelFamily.Type] = []) { self.families = families }
 
   /// A table with one more family; a second one of the same type replaces the first.

@@ -3,10 +3,15 @@ import FermataMixers
 
 /// What a model's makers recommend for generation: generation_config.json, with token ids that it lacks from config.json.
 public struct GenerationConfiguration: Sendable, Equatable {
+  /// What logits are divided by before a token is drawn.
   public var temperature: Float?
+  /// Only so many of the likeliest tokens are drawn from.
   public var topK: Int?
+  /// Only the likeliest tokens whose probabilities sum up to this are drawn from.
   public var topP: Float?
+  /// Only tokens at least so likely, as a share of the likeliest, are drawn from.
   public var minP: Float?
+  /// What the logits of tokens that are there already are divided by (multiplied with, below 0).
   public var repetitionPenalty: Float?
   /// false: always the most likely token.
   public var samples: Bool?
@@ -16,15 +21,20 @@ public struct GenerationConfiguration: Sendable, Equatable {
   public var forcedBeginToken: Int?
   /// The last one, where a text grows as long as it may.
   public var forcedEndToken: Int?
+  /// Texts that beam search keeps at a time; 1: no search.
   public var beams = 1
+  /// A text's score is its log-probability over its length to this power.
   public var lengthPenalty: Float = 1
+  /// Whether the search ends as soon as there are as many finished texts as beams.
   public var stopsEarly = false
   /// The most tokens of a text, those it begins with included.
   public var maximumLength: Int?
+  /// The fewest tokens of a text, those it begins with included.
   public var minimumLength = 0
   /// No run of so many tokens is written twice; 0: any may.
   public var unrepeatedRun = 0
 
+  /// Nothing is recommended.
   public init() {}
 
   /// From a model folder; what is not there is left at its default.

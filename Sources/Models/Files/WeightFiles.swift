@@ -8,12 +8,15 @@ import FermataTensors
 public struct WeightFiles: Sendable {
   /// A tensor and the file it lies in.
   public struct Entry: Sendable {
+    /// The file, which the tensor keeps mapped.
     public let file: SafetensorsFile
+    /// Where it lies in the file.
     public let entry: SafetensorsFile.Entry
   }
 
   /// The folder, for messages.
   public let path: String
+  /// All tensors by name.
   public let tensors: [String: Entry]
 
   private static let single = "model.safetensors"
@@ -79,8 +82,10 @@ public struct WeightNames: Sendable {
   /// Parts of names that may be there for nothing.
   public var ignored: [String] = []
 
+  /// Names of parameters as they are.
   public init() {}
 
+  /// As the checkpoints of a family have them.
   public init(_ family: any ModelFamily.Type) {
     (prefix, tied, ignored) = (family.basePrefix, family.tied, family.ignored)
   }

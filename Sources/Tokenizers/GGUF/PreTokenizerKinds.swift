@@ -36,7 +36,7 @@ struct PreTokenizerKind: Sendable {
   /// Groups of three digits, counted from the right.
   private static let groupedDigits = #"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"#
   private static let llama3 = gpt4(digits: "{1,3}")
-  private static let qwen2 = gpt4(digits: "")
+  static let qwen2 = gpt4(digits: "")
   private static let qwen35 =
     short + #"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|"# + spaces
   /// DeepSeek's first models list the letters that have case, as Unicode had them then.

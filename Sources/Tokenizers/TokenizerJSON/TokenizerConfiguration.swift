@@ -3,16 +3,19 @@ import FermataFiles
 /// What the files beside a tokenizer.json add: which tokens begin and end a text.
 enum TokenizerConfiguration {
   /// Reads tokenizer_config.json and generation_config.json in the folder of a tokenizer.json, where they are.
-  /// - Parameter hasPostProcessor: whether the tokenizer.json itself says what stands around a text.
+  /// - Parameters:
+  ///   - hasPostProcessor: whether the tokenizer.json itself says what stands around a text.
+  ///   - specialTokens: those by name that count where tokenizer_config.json does not name them.
   static func apply(
-    beside path: String, to tokenizer: inout PipelineTokenizer, hasPostProcessor: Bool
+    beside path: String, to tokenizer: inout PipelineTokenizer, hasPostProcessor: Bool, specialTokens: [String: String]
   ) throws {
     let folder = PathQuery.split(path).folder
     let file = PathQuery.join(folder, "tokenizer_config.json")
     let configuration = PathQuery.status(file) == nil ? .null : try StrictJSON.read(file)
     func token(_ key: String) -> Int? {
       // Either the text itself or an added token that holds it.
-      let text = configuration[key]?.stringValue ?? configuration[key]?["content"]?.stringValue
+      let given = configuration[key] ?? specialTokens[key].map { .string($0) }
+      let text = given?.stringValue ?? given?["content"]?.stringValue
       return text.flatMap { tokenizer.id(of: $0) }
     }
     let begin = token("bos_token") ?? tokenizer.prefix.first

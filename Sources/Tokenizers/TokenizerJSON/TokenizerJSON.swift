@@ -7,7 +7,15 @@ import FermataFiles
 enum TokenizerJSON {
   static func load(_ path: String) throws -> any Tokenizer {
     let mapping = try FileMapping(path)
-    var (parts, model) = try withExtendedLifetime(mapping) { try read(mapping.bytes, path) }
+    return try withExtendedLifetime(mapping) { try load(mapping.bytes, path: path) }
+  }
+
+  /// Reads a tokenizer.json that stands in memory; what else is in the folder of `path` counts as beside it.
+  /// - Parameter specialTokens: special tokens by name, where tokenizer_config.json does not name them.
+  static func load(
+    _ bytes: UnsafeRawBufferPointer, path: String, specialTokens: [String: String] = [:]
+  ) throws -> any Tokenizer {
+    var (parts, model) = try read(bytes, path)
     let normalizer = try Normalizers.make(parts["normalizer"], place: path)
     var steps = try PreTokenizers.make(parts["pre_tokenizer"], place: path)
     // Bytes need not be written as letters only to be read back: the model takes them as they are.
@@ -24,7 +32,8 @@ enum TokenizerJSON {
       try addedTokens(parts["added_tokens"], built.vocabulary, place: path), normalizer: normalizer)
     tokenizer.decoder = try Decoders.make(parts["decoder"], place: path)
     try PostProcessor.apply(parts["post_processor"], to: &tokenizer)
-    try TokenizerConfiguration.apply(beside: path, to: &tokenizer, hasPostProcessor: parts["post_processor"] != nil)
+    try TokenizerConfiguration.apply(
+      beside: path, to: &tokenizer, hasPostProcessor: parts["post_processor"] != nil, specialTokens: specialTokens)
     return tokenizer
   }
 
