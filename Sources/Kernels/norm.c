@@ -81,8 +81,8 @@ static void FM(norm_rows)(fm_type type, int centred, int streams, const char *x,
 // Adds dy * h to dweight and dy to dbias where they are wanted.
 FM_INLINE void FM(norm_row_backward)(fm_type type, int centred, const char *x, const float *weight, float mean, float scale,
                                      const char *dy, char *dx, float *dweight, float *dbias, int64_t width) {
-  vf c = FM(v_set)(mean), s = FM(v_set)(scale), sum[2] = {FM(v_set)(0), FM(v_set)(0)}, product[2] = {sum[0], sum[0]};
-  int turn = 0;
+  // Two accumulators each: v_fma of one waits for itself.
+  vf c = FM(v_set)(mean), s = FM(v_set)(scale), zero = FM(v_set)(0), sum = zero, sum_odd = zero, product = zero, product_odd = zero;
   FOR_VECTORS(width) {
     vf h = READ(type, x), g = READ(type, dy);
     if (centred) h = h - c;
@@ -90,12 +90,17 @@ FM_INLINE void FM(norm_row_backward)(fm_type type, int centred, const char *x, c
     if (dweight) WRITE(FM_F32, dweight, FM(v_fma)(g, h, READ(FM_F32, dweight)));
     if (dbias) WRITE(FM_F32, dbias, READ(FM_F32, dbias) + g);
     if (weight) g = g * READ(FM_F32, weight);
-    if (centred) sum[turn] = sum[turn] + g;
-    product[turn] = FM(v_fma)(g, h, product[turn]);
-    turn ^= 1;
+    vf next = FM(v_fma)(g, h, product_odd);
+    product_odd = product;
+    product = next;
+    if (centred) {
+      next = sum_odd + g;
+      sum_odd = sum;
+      sum = next;
+    }
   }
-  vf g_mean = FM(v_set)(FM(v_sum)(sum[0] + sum[1]) / (float)width);
-  vf gh_mean = FM(v_set)(FM(v_sum)(product[0] + product[1]) / (float)width);
+  vf g_mean = FM(v_set)(FM(v_sum)(sum + sum_odd) / (float)width);
+  vf gh_mean = FM(v_set)(FM(v_sum)(product + product_odd) / (float)width);
   FOR_VECTORS(width) {
     vf h = READ(type, x), g = READ(type, dy);
     if (centred) h = h - c;
@@ -173,13 +178,13 @@ FM_INLINE void FM(softmax_forward)(fm_type type, const char *x, char *y, int64_t
 }
 
 FM_INLINE void FM(softmax_row_backward)(fm_type type, const char *y, const char *dy, char *dx, int64_t width) {
-  vf sum[2] = {FM(v_set)(0), FM(v_set)(0)};
-  int turn = 0;
+  vf sum = FM(v_set)(0), sum_odd = sum;
   FOR_VECTORS(width) {
-    sum[turn] = FM(v_fma)(READ(type, y), READ(type, dy), sum[turn]);
-    turn ^= 1;
+    vf next = FM(v_fma)(READ(type, y), READ(type, dy), sum_odd);
+    sum_odd = sum;
+    sum = next;
   }
-  vf c = FM(v_set)(FM(v_sum)(sum[0] + sum[1]));
+  vf c = FM(v_set)(FM(v_sum)(sum + sum_odd));
   FOR_VECTORS(width) WRITE(type, dx, READ(type, y) * (READ(type, dy) - c));
 }
 

@@ -25,8 +25,45 @@ public enum Memory {
     var systemAllocations = 0
     var allocations = 0
     var limit = Int.max
-    /// Free blocks by their size, as addresses.
-    var free: [Int: [UInt]] = [:]
+    /// Free blocks by their size.
+    var free: [Int: FreeBlocks] = [:]
+    /// Counts what is handed out and taken back, to tell which sizes have not been asked for lately.
+    var tick = 0
+
+    /// Takes a free block of this size, if there is one.
+    mutating func takeFree(_ size: Int) -> UInt? {
+      tick += 1
+      guard let address = free[size]?.take(at: tick) else { return nil }
+      cached -= size
+      return address
+    }
+
+    /// Keeps a block for reuse; returns the blocks that must go back to the system for it, from sizes not asked for lately.
+    mutating func keep(_ address: UInt, _ size: Int) -> [(address: UInt, size: Int)] {
+      tick += 1
+      free[size, default: FreeBlocks(lastUse: tick)].addresses.append(address)
+      cached += size
+      var surplus: [(UInt, Int)] = []
+      while live + cached > max(highest + highest / 2, 64 << 20),
+        let (oldest, _) = free.lazy.filter({ !$1.addresses.isEmpty }).min(by: { $0.value.lastUse < $1.value.lastUse }),
+        let address = free[oldest]?.addresses.popLast()
+      {
+        cached -= oldest
+        surplus.append((address, oldest))
+      }
+      return surplus
+    }
+  }
+
+  /// Free blocks of one size, as addresses, and when one was last asked for.
+  private struct FreeBlocks: Sendable {
+    var addresses: [UInt] = []
+    var lastUse: Int
+
+    mutating func take(at tick: Int) -> UInt? {
+      lastUse = tick
+      return addresses.popLast()
+    }
   }
 
   private static let state = Mutex(State())
@@ -90,8 +127,8 @@ public enum Memory {
       }
       return state.free
     }
-    for (size, addresses) in blocks {
-      for address in addresses { unmap(address, size) }
+    for (size, blocks) in blocks {
+      for address in blocks.addresses { unmap(address, size) }
     }
   }
 
@@ -124,13 +161,10 @@ public enum Memory {
       state.peak = max(state.peak, state.live)
       state.highest = max(state.highest, state.live)
       state.allocations += 1
-      guard let address = state.free[size]?.popLast() else {
-        state.systemAllocations += 1
-        // The new block is among those alive already. Compared this way round, no sum can overflow.
-        return (nil, state.cached > state.limit - state.live)
-      }
-      state.cached -= size
-      return (address, false)
+      if let address = state.takeFree(size) { return (address, false) }
+      state.systemAllocations += 1
+      // The new block is among those alive already. Compared this way round, no sum can overflow.
+      return (nil, state.cached > state.limit - state.live)
     }
     account(size)
     fm_thread_work()?.pointee.allocations += 1
@@ -164,18 +198,15 @@ public enum Memory {
     if size >= mapThreshold { fm_unmap_memory(pointer, size) } else { free(pointer) }
   }
 
-  /// The cache never holds more than what was once alive.
+  /// Blocks alive and kept come to at most half as much again as was once alive: the sizes that a step asks for one after
+  /// another add up to more than it ever has alive, and a cache that holds only that would ask the system again every step.
   static func release(_ pointer: UnsafeMutableRawPointer, _ size: Int) {
-    let address = UInt(bitPattern: pointer)
     account(-size)
-    let keep = state.withLock { state in
+    let surplus = state.withLock { state in
       state.live -= size
-      guard state.cached + size <= max(state.highest, 64 << 20) else { return false }
-      state.cached += size
-      state.free[size, default: []].append(address)
-      return true
+      return state.keep(UInt(bitPattern: pointer), size)
     }
-    if !keep { unmap(address, size) }
+    for block in surplus { unmap(block.address, block.size) }
   }
 }
 

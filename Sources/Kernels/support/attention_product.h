@@ -48,16 +48,17 @@ FM_INLINE void FM(at_block)(const int half, const int rows, const int vectors, a
       for (int n = 0; n < vectors; n++) sum[m][n] = FM(at_multiply_add)(half, av, bv[n], sum[m][n]);
     }
   }
-  for (int m = 0; m < rows; m++)
-    for (int n = 0; n < vectors; n++) {
-      float *at = c + m * c_pitch + n * FM_LANES;
-      vf old = FM(v_set)(0);
-      if (mode == AT_SCALED) sum[m][n] *= FM(v_set)(scale);
-      else old = FM(v_load)(at);
-      if (mode == AT_RESCALE) sum[m][n] = FM(v_fma)(old, FM(v_load)(lane_scale + n * FM_LANES), sum[m][n]);
-      else if (mode == AT_ADD) sum[m][n] += old;
-      FM(v_store)(at, sum[m][n]);
+  // One loop a mode: a branch among the sums would make the compiler keep them in memory.
+#define AT_STORE(value)                                        \
+  for (int m = 0; m < rows; m++)                               \
+    for (int n = 0; n < vectors; n++) {                        \
+      float *at = c + m * c_pitch + n * FM_LANES;              \
+      FM(v_store)(at, value);                                  \
     }
+  if (mode == AT_SCALED) AT_STORE(sum[m][n] * FM(v_set)(scale))
+  else if (mode == AT_ADD) AT_STORE(FM(v_load)(at) + sum[m][n])
+  else AT_STORE(FM(v_fma)(FM(v_load)(at), FM(v_load)(lane_scale + n * FM_LANES), sum[m][n]))
+#undef AT_STORE
 }
 
 FM_INLINE void FM(at_panel)(const int half, const int vectors, at_mode mode, int64_t rows, int64_t depth, const float *a,

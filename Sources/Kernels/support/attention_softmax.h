@@ -121,21 +121,28 @@ FM_INLINE void FM(at_softmax_columns)(const int half, const int wide, int64_t ke
     FM(v_store)(rescale + first + v * FM_LANES, factor);
     total[v] = FM(v_load)(sum + first + v * FM_LANES) * factor;
   }
-  for (int64_t k = 0; k < keys; k += 1 + half) {
+  int64_t k = 0;
+  for (; k + half < keys; k += 1 + half) {
     const float *from = scores + k * AT_TILE + first;
     float *to = scores + (half ? k / 2 : k) * AT_TILE + first;
     for (int v = 0; v < wide; v++) {
       vf p = FM(at_exp2)(half, FM(v_load)(from + v * FM_LANES) - top[v]);
       total[v] += p;
       if (half) {
-        vf q = FM(v_set)(0);
-        if (k + 1 < keys) q = FM(at_exp2)(half, FM(v_load)(from + AT_TILE + v * FM_LANES) - top[v]);
+        vf q = FM(at_exp2)(half, FM(v_load)(from + AT_TILE + v * FM_LANES) - top[v]);
         total[v] += q;
         p = FM(at_pair)(p, q);
       }
       FM(v_store)(to + v * FM_LANES, p);
     }
   }
+  // The last of an odd number of keys has no other half.
+  if (k < keys)
+    for (int v = 0; v < wide; v++) {
+      vf p = FM(at_exp2)(half, FM(v_load)(scores + k * AT_TILE + first + v * FM_LANES) - top[v]);
+      total[v] += p;
+      FM(v_store)(scores + k / 2 * AT_TILE + first + v * FM_LANES, FM(at_pair)(p, FM(v_set)(0)));
+    }
   for (int v = 0; v < wide; v++) FM(v_store)(sum + first + v * FM_LANES, total[v]);
 }
 

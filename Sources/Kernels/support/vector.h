@@ -35,8 +35,15 @@ FM_INLINE vi FM(v_seti)(int32_t x) { vi v; for (int i = 0; i < FM_LANES; i++) v[
 FM_INLINE void FM(v_stream)(float *p, vf v) { __builtin_nontemporal_store(v, (vf *)p); }
 FM_INLINE void FM(v_fence)(void) { __sync_synchronize(); }
 /// The first n (0...FM_LANES) floats at p, zeros after: never reads past p + n.
+#if defined(__x86_64__) && FM_LANES == 16
+// Masks, because a call to copy a few bytes would put every vector that is alive around it into memory.
+FM_INLINE __mmask16 FM(v_first)(int64_t n) { return (__mmask16)((1u << n) - 1); }
+FM_INLINE vf FM(v_load_n)(const float *p, int64_t n) { return (vf)_mm512_maskz_loadu_ps(FM(v_first)(n), p); }
+FM_INLINE void FM(v_store_n)(float *p, vf v, int64_t n) { _mm512_mask_storeu_ps(p, FM(v_first)(n), (__m512)v); }
+#else
 FM_INLINE vf FM(v_load_n)(const float *p, int64_t n) { vf v = FM(v_set)(0); memcpy(&v, p, 4 * (size_t)n); return v; }
 FM_INLINE void FM(v_store_n)(float *p, vf v, int64_t n) { memcpy(p, &v, 4 * (size_t)n); }
+#endif
 
 /// mask ? a : b, where mask is the result of a comparison. v_max and v_min give b when either is NaN.
 #if defined(__x86_64__) && FM_LANES == 16
@@ -83,8 +90,12 @@ FM_INLINE vf FM(v_load_bf16)(const uint16_t *p) {
   return (vf)(__builtin_convertvector(h, vi) << 16);
 }
 FM_INLINE vf FM(v_load_bf16_n)(const uint16_t *p, int64_t n) {
+#if defined(__x86_64__) && FM_LANES == 16
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(FM(v_first)(n), p)), 16);
+#else
   vh h = {0}; memcpy(&h, p, 2 * (size_t)n);
   return (vf)(__builtin_convertvector(h, vi) << 16);
+#endif
 }
 FM_INLINE vh FM(v_to_bf16)(vf v) {
 #if FM_BF16_INSTRUCTIONS
@@ -101,7 +112,14 @@ FM_INLINE vh FM(v_to_bf16)(vf v) {
 #endif
 }
 FM_INLINE void FM(v_store_bf16)(uint16_t *p, vf v) { vh h = FM(v_to_bf16)(v); memcpy(p, &h, sizeof h); }
-FM_INLINE void FM(v_store_bf16_n)(uint16_t *p, vf v, int64_t n) { vh h = FM(v_to_bf16)(v); memcpy(p, &h, 2 * (size_t)n); }
+FM_INLINE void FM(v_store_bf16_n)(uint16_t *p, vf v, int64_t n) {
+  vh h = FM(v_to_bf16)(v);
+#if defined(__x86_64__) && FM_LANES == 16
+  _mm256_mask_storeu_epi16(p, FM(v_first)(n), (__m256i)h);
+#else
+  memcpy(p, &h, 2 * (size_t)n);
+#endif
+}
 
 /// Loads and stores by element type (FM_F32 or FM_BF16); `i` is an element index. With a constant type these fold away.
 FM_INLINE vf FM(v_read)(fm_type type, const void *base, int64_t i) {
