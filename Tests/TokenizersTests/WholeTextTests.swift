@@ -72,6 +72,17 @@ import Testing
     }
   }
 
+  /// Which of two ways of equal sums rounds higher depends on the user-defined piece before: the ids are those of `sentencepiece`
+  /// 0.2.3.
+  @Test func userDefinedPiecesScoreAsInSentencePiece() throws {
+    let tokenizer = try load("unigram.model", TokenizerFolder())
+    let text = "!      ¥<extra>①ıß.…\u{344}\u{90}'S\u{FEFF}-—</s>ing"
+    #expect(
+      try tokenizer.encode(text) == [
+        6, 50, 6, 286, 4, 38, 0, 337, 16, 148, 0, 10, 54, 238, 96, 232, 371, 7, 110, 5,
+      ])
+  }
+
   @Test(arguments: [
     "gpt2.json", "llama2.json", "bert.json", "suffix.json", "t5.json", "strip_each.json", "unigram.model",
   ])

@@ -70,7 +70,8 @@ struct SentencePieceParts {
   /// - Parameter sumsInSinglePrecision: as SentencePiece itself sums scores; a user-defined piece then scores by its length.
   func unigram(fallsBackToBytes: Bool, sumsInSinglePrecision: Bool = true) -> any TokenModel {
     let normal = pieces.filter { $0.kind == .normal }.map(\.score)
-    let (least, most) = (normal.min() ?? 0, normal.max() ?? 0)
+    // SentencePiece looks for the best score from the least positive number up, which no logarithm of a probability passes.
+    let (least, most) = (normal.min() ?? 0, max(normal.max() ?? 0, .leastNormalMagnitude))
     let scores: [Double?] = pieces.map { piece in
       switch piece.kind {
       case .normal: Double(piece.score)
