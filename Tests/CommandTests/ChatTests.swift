@@ -38,6 +38,28 @@ import Testing
     #expect(own.text == "HiFalse1word")
   }
 
+  /// Tools reach the template with their keys as the file has them; without the flag there are none.
+  @Test func offersTools() throws {
+    let folder = try folder()
+    try folder.write(
+      "{% if tools is not none %}{{ tools | tojson }}{% else %}none{% endif %}{{ v | tojson }}", to: "own.jinja")
+    try folder.write(#"[{"type": "f", "name": "é", "a": {"z": 1, "b": [2.5, null]}}]"#, to: "tools.json")
+    let common = #""$FERMATA" chat -m model -p Hi --render --template own.jinja --template-value 'v={"y":1,"x":2}'"#
+    let offered = try CommandLineTool.shell(common + " --tools tools.json", in: folder)
+    #expect(
+      offered.text == #"[{"type": "f", "name": "é", "a": {"z": 1, "b": [2.5, null]}}]{"y": 1, "x": 2}"#,
+      "\(offered.text) \(offered.errors)")
+    #expect(try CommandLineTool.shell(common, in: folder).text == #"none{"y": 1, "x": 2}"#)
+    for (content, code, word) in [
+      ("{}", Int32(65), "list"), ("[", 65, "tools.json"), ("[{\"a\":1,\"a\":2}]", 65, "twice"),
+    ] {
+      try folder.write(content, to: "tools.json")
+      let refused = try CommandLineTool.shell(common + " --tools tools.json", in: folder)
+      #expect(refused.code == code && refused.errors.contains(word), "\(refused.errors)")
+    }
+    #expect(try CommandLineTool.shell(common + " --tools nowhere.json", in: folder).code == 66)
+  }
+
   @Test(arguments: [
     (65, "line 1: 'endif' ", "{% if x %}", "-p Hi"), (65, "no", "{{ raise_exception('no') }}", "-p Hi"),
     (64, "name=value", "x", "-p Hi --template-value x"),
