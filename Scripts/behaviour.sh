@@ -1,6 +1,6 @@
 #!/bin/bash
 # Learned behaviour: trains small models and grades what they learnt. Documentation/Behaviour.md and Systems.md have the outcome.
-# Usage: Scripts/behaviour.sh [parity|copying|induction|recall|memories|h3|lengths|norm|all]...   (by default parity)
+# Usage: Scripts/behaviour.sh [parity|copying|induction|recall|memories|h3|lengths|all]...   (by default parity)
 # Minutes on one core with nothing else running are said at each. SEEDS=1 tries one seed; LOG (behaviour.jsonl) gets a line a grading.
 set -euo pipefail
 export LC_NUMERIC=C
@@ -8,28 +8,29 @@ cd "$(dirname "$0")/.."
 FERMATA=${FERMATA:-.build/release/fermata}
 [ -x "$FERMATA" ] || swift build -c release --product fermata
 
-# run TASK OPTIONS...: a model a seed, until all graded answers are right.
+# run TASK OPTIONS...: a model from each seed, trained until all graded answers are right or, with --target 1.1, to the end.
 run() {
   echo "== $*"
-  "$FERMATA" task "$@" --target 0.999 --seeds "${SEEDS:-1,2,3}" --threads 1 --log "${LOG:-behaviour.jsonl}"
+  [[ "$*" == *--target* ]] || set -- "$@" --target 0.999
+  "$FERMATA" task "$@" --seeds "${SEEDS:-1,2,3}" --threads 1 --log "${LOG:-behaviour.jsonl}"
 }
 
-# Ten minutes. Trained on 20 bits with an answer after each, graded on the last answer of 80.
+# Eight minutes. An answer after each bit in training, and the last answer of four times as many bits is graded.
 parity() {
-  local mixer delta='{"type":"delta_rule","num_heads":2,"conv_size":4'
-  local sizes=(--width 32 --layers 2 --length 20 --eval-length 4x --batch 64)
+  local mixer sizes=(--width 32 --layers 2 --eval-length 4x --batch 64)
   for mixer in lstm gru slstm mamba '{"type":"gated_linear_attention","num_heads":2}'; do
-    run parity --mixer "$mixer" "${sizes[@]}" --lr 0.01 --steps 1500
+    run parity --mixer "$mixer" "${sizes[@]}" --length 20 --lr 0.01 --steps 1500
   done
-  run parity --mixer "$delta}" "${sizes[@]}" --lr 0.005 --steps 1500
-  run parity --mixer "$delta,\"allow_neg_eigval\":true}" "${sizes[@]}" --lr 0.005 --steps 3000
+  for mixer in '"num_heads":2' '"num_heads":2,"allow_neg_eigval":true'; do
+    run parity --mixer "{\"type\":\"delta_rule\",$mixer}" "${sizes[@]}" --length 40 --lr 0.005 --steps 3000 --target 1.1
+  done
 }
 
-# Eight minutes. Four tokens of 32 kinds among 120 of noise.
+# Eight minutes. Four tokens of 64 kinds among 120 of noise.
 copying() {
   local mixer
   for mixer in mamba s4d; do
-    run selective_copying --mixer "$mixer" --width 64 --layers 1 --length 128 --items 4 --vocabulary 32 \
+    run selective_copying --mixer "$mixer" --width 64 --layers 1 --length 128 --items 4 --vocabulary 64 \
       --lr 0.005 --steps 3000
   done
 }
@@ -40,28 +41,47 @@ induction() {
   for mixer in mamba s4d; do
     run induction_heads --mixer "$mixer" --width 64 --layers 1 --length 64 --steps 2000
   done
-  run induction_heads --mixer mamba --width 64 --layers 1 --length 64 --eval-length 16x --steps 2000
+  run induction_heads --mixer mamba --width 64 --layers 2 --length 64 --eval-length 16x --lr 0.005 --steps 1000
 }
 
-# A first layer that ties each token to the one before it, with a state too small to recall by itself, below the one under test.
+# A first layer that ties each token to the one before it, below the mixer whose state is varied.
 binder='{"type":"mamba","state_size":1,"conv_kernel":2,"expand":1}'
+easy=(--width 64 --length 24 --items 8 --vocabulary 16)
+hard=(--width 64 --length 48 --items 16 --vocabulary 32)
 
-# Two minutes. 16 pairs of 32 keys and values; the state is features × 65 numbers, of 6, 10, 15 and 45 features.
+# above OPTIONS...: recall by the mixer that is the last option, above the first layer.
+above() { run associative_recall --layers 2 "${@:1:$#-1}" --mixer "[$binder,${!#}]"; }
+
+# Six minutes. First what the first layer recalls by itself; a state of n features has n × 65 numbers: 3, 6, 10, 15, 45 of them.
 recall() {
-  local features sizes=(--width 64 --layers 2 --length 48 --items 16 --vocabulary 32 --lr 0.005 --steps 1000)
-  run associative_recall --mixer "[$binder,$binder]" "${sizes[@]}"
+  local features layers
+  for layers in 1 2; do run associative_recall --layers $layers "${hard[@]}" --mixer "$binder" --lr 0.005 --steps 1000; done
   for features in 2 3 4 8; do
-    run associative_recall "${sizes[@]}" --mixer \
-      "[$binder,{\"type\":\"based\",\"num_heads\":1,\"feature_dim\":$features,\"sliding_window\":0}]"
+    above "${hard[@]}" --lr 0.005 --steps 1000 '{"type":"based","num_heads":1,"feature_dim":'$features',"sliding_window":0}'
+  done
+  run associative_recall --layers 1 "${easy[@]}" --mixer "$binder" --lr 0.005 --steps 2000
+  for features in 1 2 3 4; do
+    above "${easy[@]}" --lr 0.005 --steps 2000 '{"type":"based","num_heads":1,"feature_dim":'$features',"sliding_window":0}'
   done
 }
 
-# Three minutes. 8 pairs of 16 keys and values; each memory, and the shared one, has 4 × 64 numbers.
+# Eight minutes. Each memory, and the one that all tokens share, has 4 × 64 numbers in the first attempt and 2 × 64 in the second.
 memories() {
-  local count sizes=(--width 64 --layers 2 --length 24 --items 8 --vocabulary 16 --lr 0.005 --steps 1500)
-  for count in 1 2 4 8; do
-    run associative_recall "${sizes[@]}" --mixer "[$binder,{\"type\":\"mixture_of_memories\",\"num_heads\":1,\"key_dim\":4,
-      \"memory\":\"linear_attention\",\"num_memories\":$count,\"top_k\":$((count < 2 ? 1 : 2))}]"
+  local width count options
+  for width in 4 2; do
+    [ $width = 4 ] && options=(--lr 0.005 --steps 1500) || options=(--lr 0.01 --steps 3000)
+    for count in 1 2 4 8; do
+      above "${easy[@]}" "${options[@]}" '{"type":"mixture_of_memories","num_heads":1,"memory":"linear_attention","key_dim":'$width',
+        "num_memories":'$count',"top_k":'$((count < 2 ? 1 : 2))'}'
+    done
+  done
+}
+
+# Three minutes. H3 holds products of keys and values, S4D does not.
+h3() {
+  local mixer
+  for mixer in h3 s4d; do
+    run induction_heads --mixer "$mixer" --width 64 --layers 1 --length 64 --lr 0.005 --steps 2000
   done
 }
 
@@ -79,7 +99,7 @@ bits() {
 # learn FOLDER SEED MIXER: a small model of the licence texts that Debian carries (or TEXT), trained on pieces of 256 bytes.
 learn() {
   echo '{"model_type":"fermata","vocab_size":257,"hidden_size":128,"num_hidden_layers":3,"mixers":['"$3"']}' > "$1.json"
-  "$FERMATA" train "${TEXT:-/usr/share/common-licenses}" --output "$1" --config "$1.json" --length 256 --batch 8 --steps 600 \
+  "$FERMATA" train "${TEXT:-/usr/share/common-licenses}" --output "$1" --config "$1.json" --length 256 --batch 8 --steps 300 \
     --deduplicate --save-split --seed "$2" --threads 1 > "$1.log" 2>&1
 }
 
@@ -97,19 +117,5 @@ lengths() {
   rm -r "$folder"
 }
 
-# Six minutes. Linear attention under a norm, as TransNormer has it, and over the sum of its features.
-norm() {
-  local folder seed kind
-  folder=$(mktemp -d)
-  for seed in $(tr , ' ' <<< "${SEEDS:-1,2,3}"); do
-    for kind in norm sum; do
-      learn "$folder/$kind$seed" "$seed" '{"type":"linear_attention","num_heads":2,"normalization":"'$kind'"}'
-      echo "linear_attention, $kind, seed $seed:" \
-        "$(bits "$folder/$kind$seed/last" "$folder/$kind$seed/data/validation.txt" 256) bits a byte"
-    done
-  done
-  rm -r "$folder"
-}
-
-[ "${1:-}" != all ] || set -- parity copying induction recall memories h3 lengths norm
+[ "${1:-}" != all ] || set -- parity copying induction recall memories h3 lengths
 for experiment in "${@:-parity}"; do "$experiment"; done
