@@ -1,6 +1,6 @@
 #!/bin/bash
 # Learned behaviour: trains small models and grades what they learnt. Documentation/Behaviour.md and Systems.md have the outcome.
-# Usage: Scripts/behaviour.sh [parity|copying|induction|recall|memories|h3|lengths|all]...   (by default parity)
+# Usage: Scripts/behaviour.sh [parity|copying|induction|recall|memories|h3|lengths|norm|all]...   (by default parity)
 # Minutes on one core with nothing else running are said at each. SEEDS=1 tries one seed; LOG (behaviour.jsonl) gets a line a grading.
 set -euo pipefail
 export LC_NUMERIC=C
@@ -80,8 +80,8 @@ memories() {
 # Three minutes. H3 holds products of keys and values, S4D does not.
 h3() {
   local mixer
-  for mixer in h3 s4d; do
-    run induction_heads --mixer "$mixer" --width 64 --layers 1 --length 64 --lr 0.005 --steps 2000
+  for mixer in '{"type":"h3","head_dim":8}' s4d; do
+    run induction_heads --mixer "$mixer" --width 64 --layers 1 --length 64 --lr 0.01 --steps 2000
   done
 }
 
@@ -117,5 +117,19 @@ lengths() {
   rm -r "$folder"
 }
 
-[ "${1:-}" != all ] || set -- parity copying induction recall memories h3 lengths
+# Five minutes. Linear attention under a norm, as TransNormer has it, and over the sum of its features.
+norm() {
+  local folder seed kind
+  folder=$(mktemp -d)
+  for seed in $(tr , ' ' <<< "${SEEDS:-1,2,3}"); do
+    for kind in norm sum; do
+      learn "$folder/$kind$seed" "$seed" '{"type":"linear_attention","num_heads":2,"normalization":"'$kind'"}'
+      echo "linear_attention, $kind, seed $seed:" \
+        "$(bits "$folder/$kind$seed/last" "$folder/$kind$seed/data/validation.txt" 256) bits a byte"
+    done
+  done
+  rm -r "$folder"
+}
+
+[ "${1:-}" != all ] || set -- parity copying induction recall memories h3 lengths norm
 for experiment in "${@:-parity}"; do "$experiment"; done
