@@ -10,7 +10,9 @@ enum RowTable {
       }
       + RowOperation.all.flatMap { [IntoExistingMemory(operation: $0), AsCalled(operation: $0)] as [any Row] }
       + [
-        Mamba2Training(), LSTMGradient(), LengthFlatness.linear, LengthFlatness.windowed, HeadMemory(),
+        StateSpaceTraining(kind: .mamba2, dtype: .float32), StateSpaceTraining(kind: .mamba2, dtype: .bfloat16),
+        StateSpaceTraining(kind: .mamba, dtype: .float32), StateSpaceTraining(kind: .mamba, dtype: .bfloat16),
+        StateSpacePrefill(), LSTMGradient(), LengthFlatness.linear, LengthFlatness.windowed, HeadMemory(),
         VersionStart(command: command), FirstTokenStart(command: command),
       ]
   }

@@ -26,7 +26,10 @@ final class TrainingStep {
   }
 
   /// Mean loss and its gradient.
-  func gradient() throws -> LossGradient {
+  func gradient() throws -> LossGradient { try gradient(of: model) }
+
+  /// The same of another model on the same tokens.
+  func gradient(of model: LanguageModel) throws -> LossGradient {
     try PiecewiseGradient.truncated(
       model, piece, state: model.initialState(batch: piece.layout.batch), scale: 1 / Float(piece.tokens.count))
   }

@@ -15,6 +15,8 @@ public struct RotaryPositions: PositionScheme {
   public let interleaved: Bool
   /// How many features turn.
   public var width: Int { 2 * frequencies.count }
+  /// Cosines and sines of r · frequency, (stride, frequencies), for angles in two parts.
+  private let small: (cosine: [Double], sine: [Double])
 
   public init(width: Int, base: Double = 10_000, interleaved: Bool = false) throws {
     try require(
@@ -31,6 +33,8 @@ public struct RotaryPositions: PositionScheme {
     self.frequencies = frequencies
     self.amplitude = amplitude
     self.interleaved = interleaved
+    let steps = (0..<Self.stride).flatMap { step in frequencies.map { Self.angle(Int64(step), $0) } }
+    small = (steps.map(Double.cos), steps.map(Double.sin))
   }
 
   /// base^(-2i/width)
@@ -53,20 +57,43 @@ public struct RotaryPositions: PositionScheme {
 
   /// Cosines and sines (batch or 1, length, width / 2) times the amplitude, f32. Angles are taken in f64: at position 10⁶
   /// an f32 angle would be off by a tenth of a radian. Positions I32 or I64.
+  ///
+  /// Position p is the multiple of `stride` below it and a remainder r, whose angles are known:
+  /// cos(a + b) = cos a cos b − sin a sin b, so that neighbours share the costly part.
   public func angles(_ positions: Tensor) throws -> (cosine: Tensor, sine: Tensor) {
     let half = frequencies.count
     let rows = try positions.values(as: Int64.self)
     var cosine = [Float](repeating: 0, count: rows.count * half)
     var sine = cosine
+    var large = Large(multiple: 1)  // no multiple: the first row makes it
     for (row, position) in rows.enumerated() {
-      for (index, frequency) in frequencies.enumerated() {
-        let angle = Self.angle(position, frequency)
-        cosine[row * half + index] = Float(amplitude * Double.cos(angle))
-        sine[row * half + index] = Float(amplitude * Double.sin(angle))
+      let step = Int(position & Int64(Self.stride - 1)) * half
+      if large.multiple != position & ~Int64(Self.stride - 1) { large = self.large(position) }
+      for index in 0..<half {
+        let (c, s) = (small.cosine[step + index], small.sine[step + index])
+        cosine[row * half + index] = Float(large.cosine[index] * c - large.sine[index] * s)
+        sine[row * half + index] = Float(large.sine[index] * c + large.cosine[index] * s)
       }
     }
     let shape = positions.shape + [half]
     return (try Tensor(cosine, shape: shape), try Tensor(sine, shape: shape))
+  }
+
+  private static let stride = 16
+
+  /// Cosines and sines at a multiple of the stride, times the amplitude.
+  private struct Large {
+    var multiple: Int64
+    var cosine: [Double] = []
+    var sine: [Double] = []
+  }
+
+  private func large(_ position: Int64) -> Large {
+    let multiple = position & ~Int64(Self.stride - 1)
+    let angles = frequencies.map { Self.angle(multiple, $0) }
+    return Large(
+      multiple: multiple, cosine: angles.map { amplitude * Double.cos($0) },
+      sine: angles.map { amplitude * Double.sin($0) })
   }
 
   /// position · frequency, from 2³¹ on less whole turns. The plain product would lose its fraction there; taken apart

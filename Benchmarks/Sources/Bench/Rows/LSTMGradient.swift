@@ -17,8 +17,8 @@ struct LSTMGradient: Row {
   private struct Run {
     let x, input, recurrent, bias: Tensor
 
-    init(batch: Int, length: Int) throws {
-      var random = RandomSource(seed: 7)
+    init(batch: Int, length: Int, seed: UInt64 = 7) throws {
+      var random = RandomSource(seed: seed)
       x = try random.normal([batch, length, width])
       input = try random.uniform([4 * width, width], -1 / 16, 1 / 16)
       recurrent = try random.uniform([4 * width, width], -1 / 16, 1 / 16)
@@ -35,9 +35,13 @@ struct LSTMGradient: Row {
       return [result.output] + leaves.compactMap { found[$0] }
     }
 
-    /// Outputs in f64, one token after another, from the equations.
-    func oracle() throws -> [Double] {
-      let (rows, w, r, b) = (try x.floats(), try input.floats(), try recurrent.floats(), try bias.floats())
+    /// Outputs in f64, one token after another, from the equations, at weights `step` along a direction.
+    func oracle(_ step: Double = 0, along direction: Run? = nil) throws -> [Double] {
+      func at(_ field: (Run) -> Tensor) throws -> [Double] {
+        let moved = try direction.map { try field($0).floats() }
+        return try field(self).floats().enumerated().map { Double($1) + step * Double(moved?[$0] ?? 0) }
+      }
+      let (rows, w, r, b) = (try x.floats(), try at(\.input), try at(\.recurrent), try at(\.bias))
       let (batch, length) = (x.shape[0], x.shape[1])
       var output = [Double](repeating: 0, count: batch * length * width)
       for row in 0..<batch {
@@ -46,8 +50,8 @@ struct LSTMGradient: Row {
         for token in 0..<length {
           let at = (row * length + token) * width
           let gates = (0..<4 * width).map { gate in
-            (0..<width).reduce(Double(b[gate])) {
-              $0 + Double(w[gate * width + $1]) * Double(rows[at + $1]) + Double(r[gate * width + $1]) * hidden[$1]
+            (0..<width).reduce(b[gate]) {
+              $0 + w[gate * width + $1] * Double(rows[at + $1]) + r[gate * width + $1] * hidden[$1]
             }
           }
           func sigmoid(_ index: Int) -> Double { 1 / (1 + exp(-gates[index])) }
@@ -62,6 +66,19 @@ struct LSTMGradient: Row {
     }
   }
 
+  /// The derivative of the sum of outputs along a random direction of the weights, against differences of the oracle.
+  private func slopeCheck(_ run: Run, _ gradients: ArraySlice<Tensor>) throws -> Check {
+    let direction = try Run(batch: 1, length: 1, seed: 8)
+    let slope = try zip(gradients, [direction.input, direction.recurrent, direction.bias]).reduce(0.0) { sum, pair in
+      try zip(pair.0.floats(), pair.1.floats()).reduce(sum) { $0 + Double($1.0) * Double($1.1) }
+    }
+    let step = 1e-3
+    let difference =
+      (try run.oracle(step, along: direction).reduce(0, +) - run.oracle(-step, along: direction).reduce(0, +))
+      / (2 * step)
+    return Check("gradients along a random direction against differences", [slope], [difference], allowed: 1e-4)
+  }
+
   func prepare() throws -> Subject {
     let small = try Run(batch: 2, length: 20)
     let found = try small()
@@ -71,7 +88,7 @@ struct LSTMGradient: Row {
     let run = try Run(batch: Self.batch, length: Self.length)
     let results = try run()
     return Subject(
-      checks: [check],
+      checks: [check, try slopeCheck(small, found.dropFirst())],
       inputs: [("x", run.x), ("input", run.input), ("recurrent", run.recurrent), ("bias", run.bias)],
       expected: zip(["output", "dinput", "drecurrent", "dbias"], results).map { ($0, $1, 5e-5) },
       sample: { try seconds { _ = try run() } })

@@ -14,8 +14,13 @@ struct LengthFlatness: Row {
   static let linear = LengthFlatness(
     name: "flatness-linear",
     title: "linear model, bf16: training time per token at 1 × 65,536 over 16 × 4,096",
-    mixer: ["type": "gated_linear_attention", "num_heads": 4],
-    checks: { [try GatedScanOracle.check(gateIsVector: true)] })
+    mixer: linearMixer,
+    checks: {
+      let model = try LanguageModel(configuration(linearMixer), seed: 1)
+      return [try GatedScanOracle.check(gateIsVector: true)]
+        + (try MixerOracle(model.blocks[0].mixer, width: 256).checks())
+    })
+  private static let linearMixer: JSONValue = ["type": "gated_linear_attention", "num_heads": 4]
 
   static let windowed = LengthFlatness(
     name: "flatness-windowed",
