@@ -73,31 +73,8 @@ struct MatrixMixerSpeedTests {
       print(
         "LAYER \(one.json): \(Self.show(seconds / 4096 * 1e6)) µs a token, \(Self.show(speed, 0)) GFLOP/s, "
           + "\(Self.show(100 * speed / rate, 0))% of f32's \(Self.show(rate, 0))")
-    }
-  }
-
-  /// 1 × 65,536 over 16 × 4,096 tokens: at most 1.15.
-  @Test(arguments: Case.all) func length(_ one: Case) throws {
-    try withSteadyProcess {
-      let short = try one.seconds(batch: 16, length: 4096, times: 2)
-      let long = try one.seconds(batch: 1, length: 65_536, times: 2)
-      print("LENGTH \(one.json): \(Self.show(short / 65_536 * 1e6)) µs a token, ratio \(Self.show(long / short, 3))")
-    }
-  }
-
-  /// A streaming step in f32 after 100 and after 20,000 tokens, and the state's bytes.
-  @Test(arguments: Case.all) func step(_ one: Case) throws {
-    try withSteadyProcess {
-      var random = RandomSource(seed: 4)
-      let mixer = try one.mixer()
-      var state = try mixer.initialState(batch: 1)
-      let token = try Piece(random.normal([1, 1, Case.width]))
-      func measured(after length: Int) throws -> String {
-        _ = try mixer(Piece(random.normal([1, length - state.position, Case.width])), state: &state)
-        let seconds = try best(200) { _ = try mixer(token, state: &state) }
-        return "\(Self.show(seconds * 1e6, 1)) µs and \(state.byteCount) bytes after \(length)"
-      }
-      print("STEP \(one.json): \(try measured(after: 100)), \(try measured(after: 20_000))")
+      // What an engineer is promised of a machine without tile instructions.
+      #expect(speed >= 0.4 * rate)
     }
   }
 }
