@@ -150,7 +150,7 @@ import Testing
   func layersFitTheTensors(_ name: String, _ key: String) throws {
     let (golden, scratch) = (try FamilyGolden(name), try ScratchFolder())
     try golden.write(to: scratch.path, changing: [key: 1000])
-    let (error, peak, _) = try Memory.measure {
+    let (error, peak, _) = Memory.measure {
       #expect(throws: ConfigurationError.self) { try ModelFolder.open(scratch.path) }
     }
     #expect(error?.description.contains("tensors") == true, "\(error?.description ?? "")")
