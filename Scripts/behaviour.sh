@@ -77,11 +77,12 @@ memories() {
   done
 }
 
-# Three minutes. H3 holds products of keys and values, S4D does not.
+# Nine minutes. H3 holds products of keys and values, S4D does not.
 h3() {
   local mixer
   for mixer in '{"type":"h3","head_dim":8}' s4d; do
     run induction_heads --mixer "$mixer" --width 64 --layers 1 --length 64 --lr 0.01 --steps 2000
+    run associative_recall --mixer "$mixer" --layers 2 "${easy[@]}" --lr 0.01 --steps 3000
   done
 }
 
