@@ -5,8 +5,9 @@ import Synchronization
 ///
 /// For many rows the products read W in the order of elements that oneDNN likes best. W is brought into that order, and into
 /// the type of x, in one pass; the packed copy stays with W's storage and serves all pieces, accumulated batches and the
-/// backward until W changes. For few rows, as in decoding token by token, W is read as it lies, and packed copies that an
-/// earlier prompt left are dropped. Both ways give the same bits.
+/// backward until W changes. A weight that lies in a mapped file is packed for one product at a time, so that reading a prompt
+/// does not take a checkpoint's size again. For few rows, as in decoding token by token, W is read as it lies, and packed
+/// copies that an earlier prompt left are dropped. All ways give the same bits.
 package struct ProductWeight: Sendable {
   /// Fewest rows for which packing pays: below, it takes longer than it saves.
   package static let fewestRows = 32
@@ -61,7 +62,9 @@ package struct ProductWeight: Sendable {
     var matrix = fm_packed_matrix(
       type: dtype.kernelType, source_type: weight.kernelType, inner: Int64(view.shape[0]),
       columns: Int64(view.shape[1]), row_stride: Int64(view.strides[0]), column_stride: Int64(view.strides[1]))
-    guard let packed = try weight.storage.packed.copy(of: view, matrix) else { return nil }
+    guard let packed = try weight.storage.packed.copy(of: view, matrix, kept: !weight.storage.isBorrowed) else {
+      return nil
+    }
     let rows = try x.detached.contiguous()
     let result = try Tensor(uninitialized: [rows.shape[0], view.shape[1]], output)
     let status = fm_product_packed(
@@ -95,23 +98,29 @@ package struct PackedCopies: ~Copyable, Sendable {
   private let hasAny = Atomic<Bool>(false)
 
   /// nil where packing brings nothing, or would take memory that others need.
-  func copy(of view: Tensor, _ matrix: fm_packed_matrix) throws -> Storage? {
+  func copy(of view: Tensor, _ matrix: fm_packed_matrix, kept: Bool) throws -> Storage? {
     var matrix = matrix
     let bytes = Int(fm_packed_bytes(&matrix))
     guard bytes > 0 else { return nil }
     let key = Key(type: matrix.type.rawValue, offset: view.offset, shape: view.shape, strides: view.strides)
+    if !kept { return Memory.hasRoomToSpare(for: bytes) ? try Self.packed(view, &matrix, bytes) : nil }
     return try copies.withLock { copies in
       if let packed = copies[key] { return packed }
       guard Memory.hasRoomToSpare(for: bytes) else { return nil }
-      let packed = try Storage(byteCount: bytes)
-      let status = fm_pack(&matrix, view.pointer, packed.pointer)
-      try require(
-        status == 0, "product", expected: "a weight that oneDNN packs", got: "status \(status) for \(view.shape)")
-      Work.add(flops: 0, bytes: view.byteCount + bytes)
+      let packed = try Self.packed(view, &matrix, bytes)
       copies[key] = packed
       hasAny.store(true, ordering: .relaxed)
       return packed
     }
+  }
+
+  private static func packed(_ view: Tensor, _ matrix: inout fm_packed_matrix, _ bytes: Int) throws -> Storage {
+    let packed = try Storage(byteCount: bytes)
+    let status = fm_pack(&matrix, view.pointer, packed.pointer)
+    try require(
+      status == 0, "product", expected: "a weight that oneDNN packs", got: "status \(status) for \(view.shape)")
+    Work.add(flops: 0, bytes: view.byteCount + bytes)
+    return packed
   }
 
   /// Forgets all of them.

@@ -116,6 +116,24 @@ import Testing
     #expect(whole.result == 0 || (whole.result >= bytes && whole.result < bytes + bytes / 3), "\(whole.result)")
   }
 
+  /// A weight in a mapped file is packed for a product at a time: nothing of it is left.
+  @Test func borrowedWeightsArePackedInPassing() throws {
+    final class Owner {}
+    var random = TestRandom()
+    let (x, own) = (try random.tensor([64, 256], .bfloat16), try random.tensor([512, 256], .bfloat16))
+    let storage = Storage(
+      borrowing: UnsafeMutableRawPointer(own.pointer), byteCount: own.byteCount, owner: Owner())
+    let borrowed = Tensor(storage: storage, shape: [512, 256], dtype: .bfloat16)
+    try withExtendedLifetime(own) {
+      let expected = try Self.plain(x, own, output: .bfloat16)
+      let (result, _, left) = try Memory.measure {
+        try ProductWeight(borrowed, rows: 64, dtype: .bfloat16).forward(x, output: .bfloat16)
+      }
+      try expectSameBits(result, expected, "borrowed")
+      #expect(left == 64 * 512 * 2)
+    }
+  }
+
   @Test func severalThreadsMayAsk() throws {
     var random = TestRandom()
     let (x, weight) = (try random.tensor([64, 96], .bfloat16), try random.tensor([352, 96]))
