@@ -16,7 +16,7 @@ public enum Memory {
     public var allocations: Int
   }
 
-  private struct State: Sendable {
+  struct State: Sendable {
     var live = 0
     var peak = 0
     /// The peak since the process began, which bounds the cache: starting a new measurement must not empty it.
@@ -56,7 +56,7 @@ public enum Memory {
   }
 
   /// Free blocks of one size, as addresses, and when one was last asked for.
-  private struct FreeBlocks: Sendable {
+  struct FreeBlocks: Sendable {
     var addresses: [UInt] = []
     var lastUse: Int
 

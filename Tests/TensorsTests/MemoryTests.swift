@@ -100,6 +100,22 @@ import Testing
     #expect(try Tensor.ones([3]).floats() == [1, 1, 1])
   }
 
+  /// What a step asks for one size after another may add up to more than was ever alive; beyond half as much again, the blocks
+  /// go that were not asked for lately.
+  @Test func sizesThatAreAskedForStay() {
+    var state = Memory.State()
+    let (old, recent) = (64 << 20, 32 << 20)
+    state.highest = 2 * old
+    for address in UInt(1)...2 { #expect(state.keep(address, old).isEmpty) }
+    for address in UInt(3)...4 { #expect(state.keep(address, recent).isEmpty) }
+    #expect(state.cached == state.highest + state.highest / 2)
+    let surplus = state.keep(5, recent)
+    #expect(surplus.count == 1 && surplus.first?.size == old)
+    #expect(state.cached == old + 3 * recent)
+    #expect(state.takeFree(old) != nil && state.takeFree(old) == nil)
+    #expect((0..<3).allSatisfy { _ in state.takeFree(recent) != nil } && state.cached == 0)
+  }
+
   @Test func workIsCounted() throws {
     let before = Work.count
     _ = try matmul(Tensor.zeros([1000, 100]), Tensor.zeros([100, 1000]))
