@@ -20,10 +20,19 @@ import Testing
     var primitives: Int
   }
 
+  /// A mixture of memories is not among them: where its router sends tokens changes from step to step, and with it the shapes
+  /// of products.
   private static let models: [(name: String, mixers: [JSONValue])] = [
     ("transformer", [["type": "softmax_attention", "num_attention_heads": 2]]),
     ("hybrid", [Fixture.linear, Fixture.linear, Fixture.windowed]),
     ("lstm", [Fixture.recurrent]),
+    ("delta rule", [["type": "delta_rule", "num_heads": 2, "conv_size": 4]]),
+    ("retnet", [["type": "retnet", "num_heads": 2]]),
+    ("s4", [["type": "s4"]]),
+    ("s5", [["type": "s5", "state_size": 32]]),
+    ("h3", [["type": "h3"]]),
+    ("mamba", [["type": "mamba"]]),
+    ("mamba2", [["type": "mamba2", "head_dim": 16, "state_size": 16]]),
   ]
 
   @Test func stepsCostNoMoreThanRecorded() throws {
