@@ -30,6 +30,12 @@ public enum Memory {
     /// Counts what is handed out and taken back, to tell which sizes have not been asked for lately.
     var tick = 0
 
+    /// Once a block is there; one that could not be had was never alive.
+    mutating func markPeak() {
+      peak = max(peak, live)
+      highest = max(highest, live)
+    }
+
     /// Takes a free block of this size, if there is one.
     mutating func takeFree(_ size: Int) -> UInt? {
       tick += 1
@@ -38,11 +44,16 @@ public enum Memory {
       return address
     }
 
-    /// Keeps a block for reuse; returns the blocks that must go back to the system for it, from sizes not asked for lately.
+    /// Keeps a block for reuse; returns the blocks that must go back to the system for it.
     mutating func keep(_ address: UInt, _ size: Int) -> [(address: UInt, size: Int)] {
       tick += 1
       free[size, default: FreeBlocks(lastUse: tick)].addresses.append(address)
       cached += size
+      return takeSurplus()
+    }
+
+    /// Takes out what is kept beyond the bound, from sizes not asked for lately.
+    mutating func takeSurplus() -> [(address: UInt, size: Int)] {
       var surplus: [(UInt, Int)] = []
       while live + cached > max(highest + highest / 2, 64 << 20),
         let (oldest, _) = free.lazy.filter({ !$1.addresses.isEmpty }).min(by: { $0.value.lastUse < $1.value.lastUse }),
@@ -150,7 +161,7 @@ public enum Memory {
     try require(
       bytes <= addressable, "allocation", expected: "a tensor that a processor can address", got: "\(bytes) bytes")
     let size = sizeClass(bytes)
-    let (reused, isCrowded): (UInt?, Bool) = try state.withLock { state in
+    let (reused, isCrowded, surplus): (UInt?, Bool, [(address: UInt, size: Int)]) = try state.withLock { state in
       if size > state.limit - state.live {
         throw TensorError(
           "allocation", expected: "at most \(state.limit) bytes of tensors in all (the memory limit)",
@@ -158,14 +169,16 @@ public enum Memory {
           advice: "use a smaller batch, shorter pieces, or raise the limit")
       }
       state.live += size
-      state.peak = max(state.peak, state.live)
-      state.highest = max(state.highest, state.live)
       state.allocations += 1
-      if let address = state.takeFree(size) { return (address, false) }
+      if let address = state.takeFree(size) {
+        state.markPeak()
+        return (address, false, [])
+      }
       state.systemAllocations += 1
       // The new block is among those alive already. Compared this way round, no sum can overflow.
-      return (nil, state.cached > state.limit - state.live)
+      return (nil, state.cached > state.limit - state.live, state.takeSurplus())
     }
+    for block in surplus { unmap(block.address, block.size) }
     account(size)
     fm_thread_work()?.pointee.allocations += 1
     if let reused, let pointer = UnsafeMutableRawPointer(bitPattern: reused) {
@@ -180,6 +193,7 @@ public enum Memory {
         "allocation", expected: "\(size) bytes from the system", got: "out of memory",
         advice: "use a smaller batch, shorter pieces or a smaller model")
     }
+    state.withLock { $0.markPeak() }
     if poisonsFreshMemory { fm_poison(pointer, size) }
     return (pointer, size)
   }

@@ -11,7 +11,7 @@ enum TokenizerConfiguration {
   ) throws {
     let folder = PathQuery.split(path).folder
     let file = PathQuery.join(folder, "tokenizer_config.json")
-    let configuration = PathQuery.status(file) == nil ? .null : try StrictJSON.read(file)
+    let configuration = PathQuery.status(file) == nil ? .null : try StrictJSON.readForeign(file)
     func token(_ key: String) -> Int? {
       // Either the text itself or an added token that holds it.
       let given = configuration[key] ?? specialTokens[key].map { .string($0) }
