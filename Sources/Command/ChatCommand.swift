@@ -87,8 +87,10 @@ struct ChatCommand: ParsableCommand {
     if render { return try printRendering(chatTemplate) }
     InterruptFlag.install()
     let model = try lengthOption.fix(source.load(), needed: nil)
+    var stream = try StreamingSession(model, pieceLength: PromptSource.pieceLength)
+    stream.limitLength(to: lengthOption.maximum)
     let session = try ChatSession(
-      StreamingSession(model, pieceLength: PromptSource.pieceLength), tokenizer: source.tokenizer(of: model),
+      stream, tokenizer: source.tokenizer(of: model),
       template: chatTemplate, system: system, values: values())
     var options = GenerationOptions()
     options.sampling = try samplingFlags.options(defaultsIn: folder)

@@ -87,7 +87,8 @@ struct GenerateCommand: ParsableCommand {
     let start = ContinuousClock.now
     var run: GenerationRun
     do {
-      let (session, before, tokens) = try begin(model, tokenizer, prompt, options, configuration)
+      var (session, before, tokens) = try begin(model, tokenizer, prompt, options, configuration)
+      session.limitLength(to: lengthOption.maximum)
       if beams(of: model, configuration) > 1 {
         return try search(session, tokens ?? [], tokenizer, configuration, options)
       }

@@ -66,6 +66,7 @@ struct ScoreCommand: ParsableCommand {
       model = try lengthOption.fix(model, needed: stateOptions.load == nil ? tokens.count : nil)
     }
     var session = try stateOptions.session(model, pieceLength: Self.pieceLength)
+    session.limitLength(to: lengthOption.maximum)
     var score = Score()
     let output = StandardOutput()
     let failure: (any Error)?

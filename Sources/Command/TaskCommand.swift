@@ -10,7 +10,7 @@ struct TaskCommand: ParsableCommand {
     discussion: """
       Examples:
         fermata task                                              the tasks there are
-        fermata task parity --mixer lstm --eval-length 4x
+        fermata task parity --mixer lstm --layers 1 --eval-length 4x
         fermata task selective_copying --mixer '{"type": "gated_linear_attention", "num_heads": 2}' --seeds 1,2,3
         fermata task associative_recall --items 16 --mixer lstm --log recall.jsonl
 

@@ -67,7 +67,7 @@ public enum BeamSearch {
       got: "\(options.beams) beams, limit \(options.limit)")
     let start = session.position
     var options = options
-    if let most = session.model.maximumLength { options.limit = min(options.limit, max(0, most - start)) }
+    if let most = session.maximumLength { options.limit = min(options.limit, max(0, most - start)) }
     var running = [Beam(session: session, tokens: [], score: 0)]
     var finished: [(tokens: [Int], score: Float)] = []
     for length in stride(from: 1, through: options.limit, by: 1) {

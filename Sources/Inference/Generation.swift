@@ -87,7 +87,7 @@ public struct Generator: Sendable {
   public mutating func next() throws -> [UInt8]? {
     if end != nil { return nil }
     if let limit = options.limit, generated >= limit { return try finish(.length) }
-    if let most = session.model.maximumLength, session.position >= most { return try finish(.length) }
+    if let most = session.maximumLength, session.position >= most { return try finish(.length) }
     guard let logits = session.logits else { return try finish(.length) }
     let token = try sampler.next(Array(logits.prefix(tokensWithText)), hiding: options.ignoresEnd ? endTokens : [])
     generated += 1

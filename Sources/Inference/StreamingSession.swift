@@ -17,6 +17,8 @@ public struct StreamingSession: Sendable {
   public private(set) var logits: [Float]?
   /// Tokens that a prompt is read at a time.
   public let pieceLength: Int
+  /// The most tokens of the whole sequence: what the model can take, or less; nil: no end.
+  public private(set) var maximumLength: Int?
   private let head: LanguageHead
 
   /// A session at the beginning of a sequence, or going on from a saved state, with the logits of the token after it where
@@ -35,13 +37,19 @@ public struct StreamingSession: Sendable {
     self.state = try state ?? model.initialState(batch: 1)
     self.pieceLength = pieceLength
     self.logits = logits
+    maximumLength = self.model.maximumLength
+  }
+
+  /// Lets the sequence become no longer than so many tokens; nil: as long as the model can take.
+  public mutating func limitLength(to most: Int?) {
+    maximumLength = [model.maximumLength, most].compactMap { $0 }.min()
   }
 
   /// Tokens read so far.
   public var position: Int { state.position }
 
   /// Reads tokens, in pieces.
-  /// - Throws: `TensorError`, before anything is read, for more tokens than the model can take.
+  /// - Throws: `TensorError`, before anything is read, for more tokens than the sequence may have.
   public mutating func read(_ tokens: [Int]) throws {
     try requireRoom(for: tokens.count)
     for start in stride(from: 0, to: tokens.count, by: pieceLength) {
@@ -70,10 +78,12 @@ public struct StreamingSession: Sendable {
   }
 
   private func requireRoom(for count: Int) throws {
-    guard let most = model.maximumLength else { return }
+    guard let most = maximumLength else { return }
     try require(
-      count <= most - min(position, most), "streaming", expected: "at most \(most) tokens, which this model can take",
-      got: "\(position) and \(count) more", advice: "give a shorter text")
+      count <= most - min(position, most), "streaming",
+      expected:
+        "at most \(most) tokens, which \(most == model.maximumLength ? "this model can take" : "is the length given")",
+      got: "\(position) read and \(count) more", advice: "give a shorter text")
   }
 
   private static func tensor(_ tokens: [Int]) throws -> Tensor {

@@ -2,6 +2,7 @@ import FermataFiles
 import FermataModels
 import FermataTensors
 import FermataTestSupport
+import FermataTokenizers
 import Foundation
 import Testing
 
@@ -42,6 +43,22 @@ import Testing
     for piece in [1, 7, 64, 512] {
       for (a, b) in zip(try score(piece: piece), whole) { #expect(abs(a - b) < 1e-4, "piece \(piece)") }
     }
+  }
+
+  @Test func theLengthOfTheSequenceIsKept() throws {
+    var session = try StreamingSession(model())
+    session.limitLength(to: 12)
+    try session.read([1, 2, 3])
+    let before = session.logits
+    let error = #expect(throws: TensorError.self) { try session.read(Array(repeating: 4, count: 10)) }
+    #expect(error?.expected.contains("at most 12 tokens") == true)
+    #expect(session.position == 3 && session.logits == before)
+    var options = GenerationOptions()
+    (options.limit, options.ignoresEnd) = (60, true)
+    var generator = try Generator(session, tokenizer: ByteTokenizer(), tokens: [4], options: options)
+    #expect(try run(&generator).count == 8 && generator.end == .length)
+    session.limitLength(to: nil)
+    try session.read(Array(repeating: 4, count: 10))
   }
 
   @Test func generationIsDecidedByTheSeedAndStopsWhereAsked() throws {
