@@ -17,29 +17,13 @@ typedef struct {
 static inline int64_t scan_round_up(int64_t n) { return (n + 15) & ~(int64_t)15; }
 #endif
 
-/// Like v_read_n and v_write_n, with masks where the processor has them.
+/// Like v_read_n and v_write_n, for any n above 0: of more than a vector, a whole one.
 FM_INLINE vf FM(scan_read_n)(fm_type type, const void *base, int64_t i, int64_t n) {
-  if (n >= FM_LANES) return FM(v_read)(type, base, i);
-#if FM_LANES == 16
-  __mmask16 mask = (__mmask16)((1u << n) - 1);
-  if (type == FM_F32) return (vf)_mm512_maskz_loadu_ps(mask, (const float *)base + i);
-  __m256i half = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)base + i);
-  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
-#else
-  return FM(v_read_n)(type, base, i, n);
-#endif
+  return n >= FM_LANES ? FM(v_read)(type, base, i) : FM(v_read_n)(type, base, i, n);
 }
 FM_INLINE void FM(scan_write_n)(fm_type type, void *base, int64_t i, vf v, int64_t n) {
-  if (n >= FM_LANES) { FM(v_write)(type, base, i, v); return; }
-#if FM_LANES == 16
-  __mmask16 mask = (__mmask16)((1u << n) - 1);
-  if (type == FM_F32) { _mm512_mask_storeu_ps((float *)base + i, mask, (__m512)v); return; }
-  vh h = FM(v_to_bf16)(v);
-  __m256i half; memcpy(&half, &h, sizeof half);
-  _mm256_mask_storeu_epi16((uint16_t *)base + i, mask, half);
-#else
-  FM(v_write_n)(type, base, i, v, n);
-#endif
+  if (n >= FM_LANES) FM(v_write)(type, base, i, v);
+  else FM(v_write_n)(type, base, i, v, n);
 }
 
 /// Reads `rows` rows of `width` elements, `stride` apart, into a tile of SCAN_ROWS x padded floats, multiplied by `factor`.
