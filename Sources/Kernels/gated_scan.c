@@ -1,6 +1,8 @@
-// The matrix-state recurrence in tiles of 16 positions: entry points, and how the work is shared among threads.
+// The matrix-state recurrence in tiles of 16 positions: entry points, and how the work is shared among threads. One decay a
+// head without rates goes to chunk_scan.c.
 // support/gated_scan_tile.h has the equations of a tile; gated_scan_forward.h and gated_scan_backward.h go through a piece.
 #include "fermata_gated_scan.h"
+#include "support/chunk_scan.h"
 #include "support/gated_scan_task.h"
 
 #ifdef FM_VARIANT
@@ -57,6 +59,10 @@ static void gated_scan_pass(const float *from, float *to, int64_t floats) {
   else memset(to, 0, sizeof(float) * (size_t)floats);
 }
 
+static int gated_scan_in_chunks(const fm_gated_scan_shape *shape, const fm_gated_scan_inputs *inputs) {
+  return !shape->vector_gate && !inputs->rate;
+}
+
 int fm_gated_scan(const fm_gated_scan_shape *shape, const fm_gated_scan_inputs *inputs, void *output, float *final_state,
                   float *chunk_states) {
   int64_t heads = shape->batch * shape->heads, state = shape->key_width * shape->value_width;
@@ -65,6 +71,8 @@ int fm_gated_scan(const fm_gated_scan_shape *shape, const fm_gated_scan_inputs *
     gated_scan_pass(inputs->initial_state, final_state, heads * state);
     return 0;
   }
+  if (gated_scan_in_chunks(shape, inputs) && shape->length > GATED_SCAN_STEPS)
+    return chunk_scan_forward(shape, inputs, output, final_state, chunk_states);
   int64_t kp = scan_round_up(shape->key_width);
   gated_scan_call call = {.task = {.shape = shape, .in = *inputs, .output = output, .final_state = final_state,
                                    .chunk_states = chunk_states, .ahead = GATED_SCAN_TILE, .key_padded = kp}};
@@ -88,6 +96,8 @@ int fm_gated_scan_backward(const fm_gated_scan_shape *shape, const fm_gated_scan
   }
   // One chunk's state is the initial state; more must have been kept.
   if (!chunk_states && shape->length > FM_SCAN_CHUNK) return -1;
+  if (gated_scan_in_chunks(shape, inputs))
+    return chunk_scan_backward(shape, inputs, chunk_states, doutput, dfinal_state, gradients);
   int64_t kp = scan_round_up(shape->key_width), vp = scan_round_up(shape->value_width);
   gated_scan_call call = {.task = {.shape = shape, .in = *inputs, .kept_states = chunk_states, .doutput = doutput,
                                    .dfinal_state = dfinal_state, .out = *gradients, .ahead = -FM_SCAN_CHUNK, .key_padded = kp},

@@ -120,7 +120,7 @@ struct Golden {
       for slow in [false, true] {
         let leaves = inputs.map { $0.tracked() }
         let scan = slow ? gatedScanReference : gatedScan
-        let (output, state) = try scan(leaves[0], leaves[1], leaves[2], leaves[3], nil, leaves[4], nil, scale)
+        let (output, state) = try scan(leaves[0], leaves[1], leaves[2], leaves[3], nil, nil, leaves[4], nil, scale)
         let found = try gradients(of: [(output, golden("doutput")), (state, golden("dfinal_state"))])
         let label = "\(name)\(slow ? " reference" : "")"
         try expectClose(output.detached, golden("output"), .fused(.float32), "\(label) output")

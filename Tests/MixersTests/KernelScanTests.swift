@@ -9,6 +9,10 @@ import Testing
     var batch = 1
     var length: Int
     var heads = 2
+    /// Heads of queries and keys; as many as of values without it.
+    var keyHeads: Int?
+    /// Whether values are written by weights between 0 and 2.
+    var weighted = false
     var width = 8
     var valueWidth = 8
     var vectorGate = true
@@ -19,29 +23,34 @@ import Testing
     /// Decays are between e^-strength and 1.
     var strength: Float = 1
     var description: String {
-      "\(batch)×\(length)×\(heads)×(\(width), \(valueWidth)) \(vectorGate ? "vector" : "scalar") gate to -\(strength), "
-        + "rates to \(rate ?? 0), state \(startsFromState), resets \(resets)"
+      "\(batch)×\(length)×\(heads)/\(keyHeads ?? heads)×(\(width), \(valueWidth)) \(vectorGate ? "vector" : "scalar") gate "
+        + "to -\(strength), weights \(weighted), rates to \(rate ?? 0), state \(startsFromState), resets \(resets)"
     }
 
-    /// query, key, value, gate and, where there are any, rates and the state.
+    /// query, key, value, gate and, where there are any, rates, weights and the state.
     func inputs(_ dtype: DType, _ random: inout TestRandom) throws -> [Tensor] {
+      let keys = [batch, length, keyHeads ?? heads, width]
       let gateShape = [batch, length, heads] + (vectorGate ? [width] : [])
       let state = startsFromState ? [try random.tensor([batch, heads, width, valueWidth])] : []
       let rates = try rate.map { [try random.uniform([batch, length, heads], 0, $0)] } ?? []
-      var key = try random.tensor([batch, length, heads, width])
+      let weights = weighted ? [try random.uniform([batch, length, heads], 0, 2)] : []
+      var key = try random.tensor(keys)
       if rate != nil { key = try key * (key.squared().sum(axis: 3, keepingAxis: true) + 1e-6).reciprocalSquareRoot() }
       return [
-        try random.tensor([batch, length, heads, width], dtype), try key.cast(to: dtype),
+        try random.tensor(keys, dtype), try key.cast(to: dtype),
         try random.tensor([batch, length, heads, valueWidth], dtype), try random.uniform(gateShape, -strength, 0),
-      ] + rates + state
+      ] + rates + weights + state
     }
 
-    typealias Scan = (Tensor, Tensor, Tensor, Tensor, Tensor?, Tensor?, Tensor?, Float) throws -> (Tensor, Tensor)
+    typealias Scan = (Tensor, Tensor, Tensor, Tensor, Tensor?, Tensor?, Tensor?, Tensor?, Float) throws -> (
+      Tensor, Tensor
+    )
 
     /// The inputs through the fused form or its reference.
     func run(_ scan: Scan, _ x: [Tensor], resets: Tensor? = nil, scale: Float = 1) throws -> [Tensor] {
       let state = startsFromState ? x[x.count - 1] : nil
-      let (y, s) = try scan(x[0], x[1], x[2], x[3], rate == nil ? nil : x[4], state, resets, scale)
+      let (y, s) = try scan(
+        x[0], x[1], x[2], x[3], rate == nil ? nil : x[4], weighted ? x[4] : nil, state, resets, scale)
       return [y, s]
     }
 
@@ -58,9 +67,9 @@ import Testing
   @Test(arguments: [DType.float32, .bfloat16], [true, false]) func matchesSimpleOperations(
     _ dtype: DType, vectorGate: Bool
   ) throws {
-    try onEveryPath { path in
+    try onEveryPath(emulatesTiles: true) { path in
       var random = TestRandom("scan \(dtype) \(vectorGate)")
-      for length in [1, 2, 3, 63, 64, 65, 100] {
+      for length in [1, 2, 3, 8, 9, 63, 64, 65, 100] {
         for (state, resets) in [(true, true), (false, false)] {
           try Problem(batch: 2, length: length, vectorGate: vectorGate, startsFromState: state, resets: resets).compare(
             dtype, &random)
@@ -70,6 +79,28 @@ import Testing
         try Problem(length: 70, heads: heads, width: width, valueWidth: valueWidth, vectorGate: vectorGate).compare(
           dtype, &random)
       }
+    }
+  }
+
+  /// Heads that share queries and keys, in one task and in several, and weights.
+  @Test(arguments: [DType.float32, .bfloat16]) func sharesKeys(_ dtype: DType) throws {
+    try onEveryPath(emulatesTiles: true) { path in
+      var random = TestRandom("shared keys \(dtype)")
+      for (batch, length, heads, keyHeads) in [
+        (1, 5, 4, 2), (1, 130, 8, 1), (3, 70, 6, 2), (8, 33, 3, 1), (2, 64, 4, 4),
+      ] {
+        for resets in [true, false] {
+          try Problem(
+            batch: batch, length: length, heads: heads, keyHeads: keyHeads, weighted: resets || heads == 8, width: 20,
+            valueWidth: 18, vectorGate: false, startsFromState: length != 64, resets: resets
+          ).compare(dtype, &random)
+        }
+      }
+      // States too large for one task, and heads that are repeated for want of another way.
+      try Problem(length: 70, heads: 4, keyHeads: 1, width: 200, valueWidth: 130, vectorGate: false).compare(
+        dtype, &random)
+      try Problem(length: 20, heads: 4, keyHeads: 2).compare(dtype, &random)
+      try Problem(length: 20, heads: 4, keyHeads: 2, vectorGate: false, rate: 1, strength: 0.1).compare(dtype, &random)
     }
   }
 
@@ -142,9 +173,12 @@ import Testing
 
   @Test(arguments: [DType.float32, .bfloat16]) func threadsDoNotMatter(_ dtype: DType) throws {
     var random = TestRandom()
-    for (vectorGate, rate) in [(true, nil), (false, nil), (false, Float(1)), (true, 2)] {
+    for (vectorGate, rate, keyHeads) in [
+      (true, nil, nil), (false, nil, 1), (false, nil, nil), (false, Float(1), nil), (true, 2, nil),
+    ] {
       let problem = Problem(
-        batch: 2, length: 150, heads: 3, width: 33, valueWidth: 40, vectorGate: vectorGate, rate: rate)
+        batch: 2, length: 150, heads: 3, keyHeads: keyHeads, width: 33, valueWidth: 40, vectorGate: vectorGate,
+        rate: rate)
       let inputs = try problem.inputs(dtype, &random)
       try expectThreadsDoNotMatter("scan \(dtype) \(vectorGate) \(rate ?? 0)") {
         let (outputs, found) = try outputsAndGradients(inputs) { try problem.run(gatedScan, $0) }
@@ -157,7 +191,7 @@ import Testing
   @Test(arguments: [DType.float32, .bfloat16]) func columnsMayBeSplit(_ dtype: DType) throws {
     var random = TestRandom()
     for (length, width, valueWidth) in [(150, 33, 100), (70, 16, 256), (5, 64, 300), (70, 5, 17)] {
-      for (vectorGate, rate) in [(true, nil), (false, Float(1))] {
+      for (vectorGate, rate) in [(true, nil), (false, nil), (false, Float(1))] {
         let problem = Problem(
           length: length, heads: 1, width: width, valueWidth: valueWidth, vectorGate: vectorGate, rate: rate,
           resets: true)
@@ -212,6 +246,10 @@ import Testing
       {
         try gatedScan(query: x, key: x, value: x, gate: g, rate: Tensor.zeros([1, 4, 3]), state: nil, scale: 1).output
       },
+      { try gatedScan(query: x, key: x, value: x, gate: x, weight: g, state: nil, scale: 1).output },
+      { try gatedScan(query: x, key: x, value: x, gate: g, rate: g, weight: g, state: nil, scale: 1).output },
+      { try gatedScan(query: x, key: x, value: x, gate: g, weight: x, state: nil, scale: 1).output },
+      { try scan(Tensor.zeros([1, 4, 3, 3]), Tensor.zeros([1, 4, 3, 3]), x, g) },
       { try scan(x, x, x, g, resets: Tensor.zeros([1, 4])) },
       { try scan(x, x, x, g, resets: Tensor.zeros([1, 3], .uint8)) }, { try scan(g, g, g, g) },
     ]

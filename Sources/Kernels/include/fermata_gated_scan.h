@@ -1,13 +1,14 @@
 // The recurrence of every mixer whose state is a matrix, in chunks:
 //
-//   u_t = v_t                                       without rates
+//   u_t = w_t v_t                                   without rates; w_t is 1 unless weights are given
 //   u_t = b_t (v_t - k_t diag(exp(g_t)) S_{t-1})    with rates: the delta rule writes what is missing
 //   S_t = diag(exp(g_t)) S_{t-1} + k_t^T u_t        S is (key_width, value_width) per head, f32
 //   o_t = scale * q_t S_t
 //
 // g_t <= 0 is the log of the decay: one number per key feature (GLA, Yang et al. 2024), one per head (Mamba-2, Dao & Gu 2024;
 // RetNet, Sun et al. 2023, where it is constant) or zero (Katharopoulos et al. 2020). Exact for any g, -infinity included: no
-// exponent of a positive number is taken. b_t is the delta rule's rate (Schlag et al. 2021; with decay Yang et al. 2025).
+// exponent of a positive number is taken. One decay a head without rates goes in chunks of FM_SCAN_CHUNK positions; where its
+// type is bf16 and the processor multiplies that, what a chunk's products take is rounded to it. b_t is the delta rule's rate (Schlag et al. 2021; with decay Yang et al. 2025).
 #ifndef FERMATA_GATED_SCAN_H
 #define FERMATA_GATED_SCAN_H
 #include "fermata_runtime.h"
@@ -15,9 +16,11 @@
 typedef struct {
   fm_type type;  // of q, k, v, o and their gradients; g, b, states and their gradients are f32
   int64_t batch, length, heads, key_width, value_width;
-  /// Strides in elements of (batch, position, head); last axis contiguous. gate_stride and rate_stride likewise, for f32 g and b;
+  /// Heads of queries and keys, each for heads / key_heads of the values; as many as heads with vector gates or rates.
+  int64_t key_heads;
+  /// Strides in elements of (batch, position, head); last axis contiguous. Those of gate, rate and weight likewise, for f32;
   /// any of them may be 0.
-  int64_t query_stride[3], key_stride[3], value_stride[3], gate_stride[3], rate_stride[3];
+  int64_t query_stride[3], key_stride[3], value_stride[3], gate_stride[3], rate_stride[3], weight_stride[3];
   /// 1: g is (batch, length, heads, key_width); 0: g is (batch, length, heads).
   int vector_gate;
   float scale;
@@ -29,13 +32,14 @@ typedef struct {
   const void *query, *key, *value;
   const float *gate;
   const float *rate;           // (batch, length, heads), or NULL: no delta rule
+  const float *weight;         // (batch, length, heads), or NULL: ones; only with one decay a head and without rates
   const float *initial_state;  // (batch, heads, key_width, value_width), or NULL: zeros
 } fm_gated_scan_inputs;
 
-/// Contiguous, in the inputs' logical shapes. gate, rate and initial_state may be NULL: not wanted.
+/// Contiguous, in the inputs' logical shapes. gate, rate, weight and initial_state may be NULL: not wanted.
 typedef struct {
   void *query, *key, *value;
-  float *gate, *rate, *initial_state;
+  float *gate, *rate, *weight, *initial_state;
 } fm_gated_scan_gradients;
 
 /// final_state is as initial_state (not NULL; may not alias); output is contiguous (batch, length, heads, value_width).

@@ -101,16 +101,17 @@ static void FM(scan_steps)(const gated_scan_task *task, float *scratch) {
   }
   for (int64_t i = 0; i < s->length; i++, t.before = t.state) {
     if (gated_scan_resets(task, i)) t.before = NULL;
-    int64_t q_at = gated_scan_at(task, s->query_stride, i), k_at = gated_scan_at(task, s->key_stride, i);
+    int64_t q_at = gated_scan_key_at(task, s->query_stride, i), k_at = gated_scan_key_at(task, s->key_stride, i);
     const float *gate = task->in.gate + gated_scan_at(task, s->gate_stride, i);
     t.values_at = gated_scan_at(task, s->value_stride, i) + task->first_value;
     t.output_at = ((task->b * s->length + i) * s->heads + task->h) * values + task->first_value;
     if (t.has_rate) t.rate = task->in.rate[gated_scan_at(task, s->rate_stride, i)];
+    vf weight = FM(v_set)(task->in.weight ? task->in.weight[gated_scan_at(task, s->weight_stride, i)] : 1);
     vf scale = FM(v_set)(s->scale), same = s->vector_gate ? scale : FM(v_exp)(FM(v_set)(*gate));
     for (int64_t x = 0; x < keys; x += FM_LANES) {
       int64_t n = keys - x;
       FM(v_store)(query + x, scale * FM(scan_read_n)(s->type, task->in.query, q_at + x, n));
-      FM(v_store)(key + x, FM(scan_read_n)(s->type, task->in.key, k_at + x, n));
+      FM(v_store)(key + x, weight * FM(scan_read_n)(s->type, task->in.key, k_at + x, n));
       FM(v_store)(decay + x, s->vector_gate ? FM(v_exp)(FM(scan_read_n)(FM_F32, gate, x, n)) : same);
     }
     for (int64_t x = 0; x < task->values;) {

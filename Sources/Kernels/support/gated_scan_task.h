@@ -43,6 +43,11 @@ static inline int64_t gated_scan_at(const gated_scan_task *task, const int64_t *
   return task->b * stride[0] + t * stride[1] + task->h * stride[2];
 }
 
+/// The same of queries and keys, which heads may share.
+static inline int64_t gated_scan_key_at(const gated_scan_task *task, const int64_t *stride, int64_t t) {
+  return task->b * stride[0] + t * stride[1] + task->h * task->shape->key_heads / task->shape->heads * stride[2];
+}
+
 /// Where this head's block of columns stands in a (batch, heads, key_width, value_width) state, and in the states kept for a chunk.
 static inline int64_t gated_scan_state_at(const gated_scan_task *task) {
   const fm_gated_scan_shape *s = task->shape;

@@ -67,12 +67,12 @@ static void FM(scan_load_gates)(const gated_scan_task *task, int64_t start, int6
 /// Loads of queries, keys, values and rates. What stands beyond `rows` or the width is zero.
 static void FM(scan_load_queries)(const gated_scan_task *task, int64_t start, int64_t rows, float *tile) {
   const fm_gated_scan_shape *s = task->shape;
-  FM(scan_load_tile)(s->type, task->in.query, gated_scan_at(task, s->query_stride, start), s->query_stride[1], rows, s->key_width,
+  FM(scan_load_tile)(s->type, task->in.query, gated_scan_key_at(task, s->query_stride, start), s->query_stride[1], rows, s->key_width,
                      task->key_padded, s->scale, gated_scan_ahead(task, start, s->query_stride[1]), tile);
 }
 static void FM(scan_load_keys)(const gated_scan_task *task, int64_t start, int64_t rows, float *tile) {
   const fm_gated_scan_shape *s = task->shape;
-  FM(scan_load_tile)(s->type, task->in.key, gated_scan_at(task, s->key_stride, start), s->key_stride[1], rows, s->key_width,
+  FM(scan_load_tile)(s->type, task->in.key, gated_scan_key_at(task, s->key_stride, start), s->key_stride[1], rows, s->key_width,
                      task->key_padded, 1, gated_scan_ahead(task, start, s->key_stride[1]), tile);
 }
 static void FM(scan_load_values)(const gated_scan_task *task, int64_t start, int64_t rows, float *tile) {

@@ -183,10 +183,11 @@ public struct Mamba2: RegisteredMixer, ConvolvedRecurrence {
       projected.convolved, tail: state.tensor("convolution"), resets: layout.resets, valid: layout.valid)
     let tokens = try self.tokens(convolved, steps: projected.steps, valid: layout.valid)
     let (read, final) = try gatedScan(
-      query: tokens.query, key: tokens.key, value: tokens.value, gate: tokens.gate, state: state.tensor("state"),
-      resets: layout.resets, scale: 1)
+      query: tokens.query, key: tokens.key, value: tokens.value, gate: tokens.gate, weight: tokens.step,
+      state: state.tensor("state"), resets: layout.resets, scale: 1)
     let mixed = try norm(
-      read.reshaped(projected.gate.shape), skip: skip, skipped: tokens.x, gate: projected.gate)
+      read.reshaped(projected.gate.shape), skip: skip, skipped: tokens.x,
+      gate: projected.gate)
     let y = try output(mixed)
     state["convolution"] = tail
     state["state"] = final
@@ -201,12 +202,15 @@ public struct Mamba2: RegisteredMixer, ConvolvedRecurrence {
   }
 
   private struct Tokens {
+    /// C and B: (batch, length, groups, stateSize).
     var query: Tensor
     var key: Tensor
+    /// x: (batch, length, heads, headWidth).
     var value: Tensor
-    /// The logarithm of the decay, f32 (batch, length, heads).
+    /// The logarithm of the decay and Δ, f32 (batch, length, heads).
     var gate: Tensor
-    /// (batch, length, channels)
+    var step: Tensor
+    /// x as the convolution gave it: (batch, length, channels).
     var x: Tensor
   }
 
@@ -214,18 +218,13 @@ public struct Mamba2: RegisteredMixer, ConvolvedRecurrence {
   private func tokens(_ convolved: Tensor, steps: Tensor, valid: Tensor?) throws -> Tokens {
     let (batch, length) = (convolved.shape[0], convolved.shape[1])
     let parts = try convolved.split(sizes: [channels, groups * stateSize, groups * stateSize], axis: 2)
-    let x = try parts[0].reshaped([batch, length, heads, headWidth])
     var step = try stepSizes(steps)
     if let valid { step = try Tensor.selecting(valid.expanded(at: 2), step, Tensor.zeros([])) }
-    /// One group's row for each of its heads, by strides where there is one group.
-    func headed(_ rows: Tensor) throws -> Tensor {
-      try rows.reshaped([batch, length, groups, 1, stateSize])
-        .broadcast(to: [batch, length, groups, heads / groups, stateSize])
-        .reshaped([batch, length, heads, stateSize])
-    }
     return Tokens(
-      query: try headed(parts[2]), key: try headed(parts[1]),
-      value: try x * step.cast(to: x.dtype).expanded(at: 3), gate: try -(step * logDecay.exp()), x: parts[0])
+      query: try parts[2].reshaped([batch, length, groups, stateSize]),
+      key: try parts[1].reshaped([batch, length, groups, stateSize]),
+      value: try parts[0].reshaped([batch, length, heads, headWidth]), gate: try -(step * logDecay.exp()), step: step,
+      x: parts[0])
   }
 
   /// Δ, f32 (batch, length, heads).
@@ -254,7 +253,8 @@ public struct Mamba2: RegisteredMixer, ConvolvedRecurrence {
     let parts = try inputs.split(sizes: [convolution.channels, heads], axis: 2)
     let tokens = try self.tokens(convolution(parts[0], tail: history).output, steps: parts[1], valid: nil)
     let final = try gatedScan(
-      query: tokens.query, key: tokens.key, value: tokens.value, gate: tokens.gate, state: stretch.increment, scale: 1
+      query: tokens.query, key: tokens.key, value: tokens.value, gate: tokens.gate, weight: tokens.step,
+      state: stretch.increment, scale: 1
     ).state
     return RecurrentStretch(decay: try stretch.decay + tokens.gate.sum(axis: 1), increment: final)
   }
