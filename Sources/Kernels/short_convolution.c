@@ -3,10 +3,13 @@
 // A task is a row of the batch and a block of channels. It walks the tokens in runs of CONVOLUTION_RUN: inside a run one vector of
 // channels goes through all tokens with its weights and the last K inputs in registers; between runs they rest in the task's
 // scratch. The backward walks forwards as well: a valid input's gradient is complete, and written, when K-1 valid inputs have
-// followed it.
+// followed it. Runs in which nothing but inputs need be looked at, nearly all of them, have a quicker way, with the same results:
+// support/short_convolution_plain.h.
 #include "fermata_short_convolution.h"
 
 #ifdef FM_VARIANT
+#include "support/silu.h"
+#include "support/short_convolution_plain.h"
 
 FM_INLINE vf FM(convolution_read)(fm_type type, const void *base, int64_t i, int64_t n) {
   return n >= FM_LANES ? FM(v_read)(type, base, i) : FM(v_read_n)(type, base, i, n);
@@ -14,11 +17,6 @@ FM_INLINE vf FM(convolution_read)(fm_type type, const void *base, int64_t i, int
 FM_INLINE void FM(convolution_write)(fm_type type, void *base, int64_t i, vf v, int64_t n) {
   if (n >= FM_LANES) FM(v_write)(type, base, i, v);
   else FM(v_write_n)(type, base, i, v, n);
-}
-
-/// s(z) = 1 / (1 + e^-z). Where e^-z overflows, z s(z) must be 0 and not -infinity times 0.
-FM_INLINE vf FM(convolution_sigmoid)(vf z) {
-  return FM(v_select)(z < FM(v_set)(-88.0f), FM(v_set)(0), FM(v_sigmoid)(z));
 }
 
 /// One vector of channels through one run of tokens.
@@ -40,7 +38,7 @@ FM_INLINE void FM(convolution_run)(const int width, const fm_type type, const co
     x[width - 1] = FM(convolution_read)(type, t->x, t->b * s->x_stride[0] + i * s->x_stride[1] + c, n);
     vf z = bias;
     for (int k = 0; k < width; k++) z = FM(v_fma)(w[k], x[k], z);
-    if (s->silu) z = z * FM(convolution_sigmoid)(z);
+    if (s->silu) z = z * FM(silu_sigmoid)(z);
     FM(convolution_write)(type, t->y, y_at, z, n);
     for (int k = 0; k < width - 1; k++) x[k] = x[k + 1];
   }
@@ -90,7 +88,7 @@ FM_INLINE void FM(convolution_run_backward)(const int width, const fm_type type,
     if (s->silu) {
       vf z = bias;
       for (int k = 0; k < width; k++) z = FM(v_fma)(w[k], x[k], z);
-      vf sigmoid = FM(convolution_sigmoid)(z);
+      vf sigmoid = FM(silu_sigmoid)(z);
       dz *= sigmoid * FM(v_fma)(z, one - sigmoid, one);
     }
     dbias += dz;
@@ -137,9 +135,11 @@ static void FM(convolution_load_tail)(const convolution_task *t, const float *ta
 static void FM(convolution_forward)(const convolution_task *t) {
   const fm_convolution_shape *s = t->shape;
   FM(convolution_load_tail)(t, t->tail, t->history);
-  for (int64_t first = 0; first < s->length; first += CONVOLUTION_RUN) {
-    int64_t last = first + CONVOLUTION_RUN < s->length ? first + CONVOLUTION_RUN : s->length;
-    for (int64_t c = t->first; c < t->first + t->channels; c += FM_LANES) CONVOLUTION_BY_WIDTH(convolution_run, c, first, last);
+  for (int64_t first = 0, last; first < s->length; first = last) {
+    int plain;
+    last = convolution_run_end(t, first, &plain);
+    int64_t c = plain ? FM(convolution_plain)(t, first, last) : t->first;
+    for (; c < t->first + t->channels; c += FM_LANES) CONVOLUTION_BY_WIDTH(convolution_run, c, first, last);
   }
   for (int64_t k = 0; k < s->width - 1; k++)
     memcpy(t->final_tail + (t->b * (s->width - 1) + k) * s->channels + t->first, t->history + k * t->padded,
@@ -153,9 +153,12 @@ static void FM(convolution_backward)(const convolution_task *t) {
   memset(t->dhistory, 0, sizeof(float) * (size_t)((s->width - 1) * t->padded));
   for (int64_t k = 0; k < s->width - 1; k++) source[k] = k - (s->width - 1);
   // A tail's row that a document's start cuts off gets no gradient from what follows: every row is written by then.
-  for (int64_t first = 0; first < s->length; first += CONVOLUTION_RUN) {
-    int64_t last = first + CONVOLUTION_RUN < s->length ? first + CONVOLUTION_RUN : s->length;
-    for (int64_t c = t->first; c < t->first + t->channels; c += FM_LANES) {
+  for (int64_t first = 0, last; first < s->length; first = last) {
+    int plain;
+    last = convolution_run_end(t, first, &plain);
+    int64_t c = plain ? FM(convolution_plain)(t, first, last) : t->first;
+    for (int64_t k = 0; plain && k < s->width - 1; k++) after[k] = last - (s->width - 1) + k;
+    for (; c < t->first + t->channels; c += FM_LANES) {
       memcpy(after, source, sizeof source);
       CONVOLUTION_BY_WIDTH(convolution_run_backward, c, first, last, after);
     }
@@ -174,29 +177,7 @@ static void FM(convolution_backward)(const convolution_task *t) {
 #else
 #include <stdlib.h>
 #include <string.h>
-
-/// Tokens that a vector of channels goes through at once: with the narrowest block they fit the first-level cache.
-#define CONVOLUTION_RUN 64
-/// Where a gradient goes whose input a document's start has cut off.
-#define CONVOLUTION_NOWHERE INT64_MIN
-
-typedef struct {
-  const fm_convolution_shape *shape;
-  const void *x, *dy;
-  const float *tail, *dfinal_tail;
-  void *y, *dx;
-  float *final_tail, *dtail;
-  int64_t b, first, channels, padded;  // the row of the batch and the block of channels; padded to whole vectors
-  /// Scratch of (K, padded) each, and (padded).
-  float *weight, *dweight, *history, *dhistory, *bias, *dbias;
-} convolution_task;
-
-static inline int convolution_resets(const convolution_task *t, int64_t i) {
-  return t->shape->resets && t->shape->resets[t->b * t->shape->length + i];
-}
-static inline int convolution_valid(const convolution_task *t, int64_t i) {
-  return !t->shape->valid || t->shape->valid[t->b * t->shape->length + i];
-}
+#include "support/short_convolution_task.h"
 
 #define FM_FILE "../short_convolution.c"
 #include "support/each_variant.h"
@@ -216,10 +197,10 @@ static convolution_task convolution_prepare(const convolution_call *call, int64_
   t.channels = s->channels - t.first < call->block ? s->channels - t.first : call->block;
   t.padded = call->block;
   float *at = call->scratch + (size_t)fm_thread_index() * call->scratch_floats;
-  float **parts[] = {&t.weight, &t.dweight, &t.history, &t.dhistory, &t.bias, &t.dbias};
-  for (int i = 0; i < 6; i++) {
+  float **parts[] = {&t.weight, &t.dweight, &t.run_weight, &t.history, &t.dhistory, &t.bias, &t.dbias, &t.run_bias};
+  for (int i = 0; i < 8; i++) {
     *parts[i] = at;
-    at += i < 4 ? s->width * t.padded : t.padded;
+    at += i < 5 ? s->width * t.padded : t.padded;
   }
   memset(t.weight, 0, sizeof(float) * call->scratch_floats);
   for (int64_t c = 0; c < t.channels; c++) {
@@ -256,7 +237,7 @@ static int convolution_start(convolution_call *call, int backward) {
   int64_t block = ((s->channels + parts - 1) / parts + 63) & ~(int64_t)63;
   call->block = block;
   call->blocks = (s->channels + block - 1) / block;
-  call->scratch_floats = (size_t)((4 * s->width + 2) * block);
+  call->scratch_floats = (size_t)((5 * s->width + 3) * block);
   call->scratch = aligned_alloc(64, sizeof(float) * call->scratch_floats * (size_t)fm_threads());
   if (!call->scratch) return -1;
   int64_t tasks = rows * call->blocks;
