@@ -3,14 +3,43 @@
 
 #ifdef FM_VARIANT
 #include "support/scan_tile.h"
+#include "support/silu.h"
+
+/// A step for whole vectors of a group's features, for which n is a constant, and for the rest.
+#define GATED_NORM_EACH(step, ...)                                                             \
+  do {                                                                                         \
+    int64_t i = begin;                                                                         \
+    for (; i + FM_LANES <= end; i += FM_LANES) FM(step)(type, t, r, i, FM_LANES, __VA_ARGS__); \
+    if (i < end) FM(step)(type, t, r, i, end - i, __VA_ARGS__);                                \
+  } while (0)
+
+/// Asks for a vector of the row GATED_NORM_AHEAD further on; past the end that is harmless.
+FM_INLINE void FM(gated_norm_ask)(const fm_type type, const void *base, int64_t r, int64_t stride, int64_t i) {
+  __builtin_prefetch((const char *)base + ((r + GATED_NORM_AHEAD) * stride + i) * (type == FM_F32 ? 4 : 2));
+}
 
 /// u, gate and its sigmoid for a vector of features of a row.
-FM_INLINE vf FM(gated_norm_read)(const fm_type type, const gated_norm_task *t, int64_t r, int64_t i, int64_t n, vf *gate, vf *sigmoid) {
+FM_INLINE vf FM(gated_norm_read)(const fm_type type, const gated_norm_task *t, int64_t r, int64_t i, int64_t n, vf *gate,
+                                 vf *sigmoid) {
   const fm_gated_norm_shape *s = t->shape;
+  FM(gated_norm_ask)(type, s->gate, r, s->gate_stride, i);
+  FM(gated_norm_ask)(type, s->v, r, s->v_stride, i);
+  FM(gated_norm_ask)(type, s->x, r, s->x_stride, i);
   *gate = FM(scan_read_n)(type, s->gate, r * s->gate_stride + i, n);
-  *sigmoid = FM(v_sigmoid)(*gate);
+  *sigmoid = FM(silu_sigmoid)(*gate);
   vf v = FM(scan_read_n)(type, s->v, r * s->v_stride + i, n), skip = FM(scan_read_n)(FM_F32, t->skip, i, n);
   return FM(v_fma)(skip, v, FM(scan_read_n)(type, s->x, r * s->x_stride + i, n));
+}
+
+FM_INLINE void FM(gated_norm_gate)(const fm_type type, const gated_norm_task *t, int64_t r, int64_t i, int64_t n, vf *squares) {
+  vf gate, sigmoid, u = FM(gated_norm_read)(type, t, r, i, n, &gate, &sigmoid), gated = u * gate * sigmoid;
+  *squares = FM(v_fma)(gated, gated, *squares);
+  FM(scan_write_n)(FM_F32, t->row, i, gated, n);
+}
+FM_INLINE void FM(gated_norm_scale)(const fm_type type, const gated_norm_task *t, int64_t r, int64_t i, int64_t n, vf inverse) {
+  vf y = FM(scan_read_n)(FM_F32, t->row, i, n) * inverse * FM(scan_read_n)(FM_F32, t->shape->weight, i, n);
+  FM(gated_norm_ask)(type, t->y, r, t->shape->width, i);
+  FM(scan_write_n)(type, t->y, r * t->shape->width + i, y, n);
 }
 
 FM_INLINE void FM(gated_norm_forward_rows)(const fm_type type, const gated_norm_task *t) {
@@ -19,54 +48,59 @@ FM_INLINE void FM(gated_norm_forward_rows)(const fm_type type, const gated_norm_
   for (int64_t r = t->first; r < t->last; r++)
     for (int64_t g = 0; g < s->groups; g++) {
       int64_t begin = g * width, end = begin + width;
-      vf squares = FM(v_set)(0), gate, sigmoid;
-      for (int64_t i = begin; i < end; i += FM_LANES) {
-        vf u = FM(gated_norm_read)(type, t, r, i, end - i, &gate, &sigmoid), gated = u * gate * sigmoid;
-        squares = FM(v_fma)(gated, gated, squares);
-        FM(scan_write_n)(FM_F32, t->row, i, gated, end - i);
-      }
+      vf squares = FM(v_set)(0);
+      GATED_NORM_EACH(gated_norm_gate, &squares);
       float inverse = 1.0f / sqrtf(FM(v_sum)(squares) / (float)width + s->epsilon);
       t->inverse_rms[r * s->groups + g] = inverse;
-      for (int64_t i = begin; i < end; i += FM_LANES) {
-        vf y = FM(scan_read_n)(FM_F32, t->row, i, end - i) * FM(v_set)(inverse) * FM(scan_read_n)(FM_F32, s->weight, i, end - i);
-        FM(scan_write_n)(type, t->y, r * s->width + i, y, end - i);
-      }
+      GATED_NORM_EACH(gated_norm_scale, FM(v_set)(inverse));
     }
+}
+
+/// The backward's first pass: the gradient of the weight, the sum of q h, and the sigmoids for the second.
+FM_INLINE void FM(gated_norm_sums)(const fm_type type, const gated_norm_task *t, int64_t r, int64_t i, int64_t n, vf inverse,
+                                   vf *product) {
+  const fm_gated_norm_shape *s = t->shape;
+  vf gate, sigmoid, u = FM(gated_norm_read)(type, t, r, i, n, &gate, &sigmoid), h = u * gate * sigmoid * inverse;
+  FM(gated_norm_ask)(type, t->dy, r, s->width, i);
+  vf dy = FM(scan_read_n)(type, t->dy, r * s->width + i, n);
+  FM(scan_write_n)(FM_F32, t->dweight, i, FM(v_fma)(dy, h, FM(scan_read_n)(FM_F32, t->dweight, i, n)), n);
+  *product = FM(v_fma)(dy * FM(scan_read_n)(FM_F32, s->weight, i, n), h, *product);
+  FM(scan_write_n)(FM_F32, t->row, i, sigmoid, n);
+}
+
+FM_INLINE void FM(gated_norm_gradients)(const fm_type type, const gated_norm_task *t, int64_t r, int64_t i, int64_t n, vf inverse,
+                                        vf mean) {
+  const fm_gated_norm_shape *s = t->shape;
+  const fm_gated_norm_gradients *gradients = t->gradients;
+  int64_t at = r * s->width + i;
+  vf one = FM(v_set)(1), gate = FM(scan_read_n)(type, s->gate, r * s->gate_stride + i, n);
+  vf sigmoid = FM(scan_read_n)(FM_F32, t->row, i, n);
+  vf v = FM(scan_read_n)(type, s->v, r * s->v_stride + i, n), skip = FM(scan_read_n)(FM_F32, t->skip, i, n);
+  vf u = FM(v_fma)(skip, v, FM(scan_read_n)(type, s->x, r * s->x_stride + i, n)), silu = gate * sigmoid;
+  vf q = FM(scan_read_n)(type, t->dy, at, n) * FM(scan_read_n)(FM_F32, s->weight, i, n);
+  vf ds = inverse * (q - u * silu * inverse * mean), du = ds * silu;
+  FM(gated_norm_ask)(type, gradients->dgate, r, s->width, i);
+  FM(gated_norm_ask)(type, gradients->dx, r, s->width, i);
+  FM(gated_norm_ask)(type, gradients->dv, r, s->width, i);
+  FM(scan_write_n)(type, gradients->dgate, at, ds * u * sigmoid * FM(v_fma)(gate, one - sigmoid, one), n);
+  FM(scan_write_n)(type, gradients->dx, at, du, n);
+  FM(scan_write_n)(type, gradients->dv, at, du * skip, n);
+  FM(scan_write_n)(FM_F32, t->dskip, i, FM(v_fma)(du, v, FM(scan_read_n)(FM_F32, t->dskip, i, n)), n);
 }
 
 /// With q = dy w and h = s / rms: ds = (q - h mean(q h)) / rms, du = ds silu(gate), dgate = ds u silu'(gate).
 FM_INLINE void FM(gated_norm_backward_rows)(const fm_type type, const gated_norm_task *t) {
   const fm_gated_norm_shape *s = t->shape;
   int64_t width = s->width / s->groups;
-  vf one = FM(v_set)(1);
   for (int64_t r = t->first; r < t->last; r++)
     for (int64_t g = 0; g < s->groups; g++) {
       int64_t begin = g * width, end = begin + width;
-      vf inverse = FM(v_set)(t->inverse_rms[r * s->groups + g]), product = FM(v_set)(0), gate, sigmoid;
-      for (int64_t i = begin; i < end; i += FM_LANES) {
-        int64_t n = end - i;
-        vf u = FM(gated_norm_read)(type, t, r, i, n, &gate, &sigmoid), h = u * gate * sigmoid * inverse;
-        vf dy = FM(scan_read_n)(type, t->dy, r * s->width + i, n);
-        FM(scan_write_n)(FM_F32, t->dweight, i, FM(v_fma)(dy, h, FM(scan_read_n)(FM_F32, t->dweight, i, n)), n);
-        product = FM(v_fma)(dy * FM(scan_read_n)(FM_F32, s->weight, i, n), h, product);
-        FM(scan_write_n)(FM_F32, t->row, i, sigmoid, n);
-      }
-      vf mean = FM(v_set)(FM(v_sum)(product) / (float)width);
-      for (int64_t i = begin; i < end; i += FM_LANES) {
-        int64_t n = end - i, at = r * s->width + i;
-        gate = FM(scan_read_n)(type, s->gate, r * s->gate_stride + i, n);
-        sigmoid = FM(scan_read_n)(FM_F32, t->row, i, n);
-        vf v = FM(scan_read_n)(type, s->v, r * s->v_stride + i, n), skip = FM(scan_read_n)(FM_F32, t->skip, i, n);
-        vf u = FM(v_fma)(skip, v, FM(scan_read_n)(type, s->x, r * s->x_stride + i, n)), silu = gate * sigmoid;
-        vf q = FM(scan_read_n)(type, t->dy, at, n) * FM(scan_read_n)(FM_F32, s->weight, i, n);
-        vf ds = inverse * (q - u * silu * inverse * mean), du = ds * silu;
-        FM(scan_write_n)(type, t->gradients->dgate, at, ds * u * sigmoid * FM(v_fma)(gate, one - sigmoid, one), n);
-        FM(scan_write_n)(type, t->gradients->dx, at, du, n);
-        FM(scan_write_n)(type, t->gradients->dv, at, du * skip, n);
-        FM(scan_write_n)(FM_F32, t->dskip, i, FM(v_fma)(du, v, FM(scan_read_n)(FM_F32, t->dskip, i, n)), n);
-      }
+      vf inverse = FM(v_set)(t->inverse_rms[r * s->groups + g]), product = FM(v_set)(0);
+      GATED_NORM_EACH(gated_norm_sums, inverse, &product);
+      GATED_NORM_EACH(gated_norm_gradients, inverse, FM(v_set)(FM(v_sum)(product) / (float)width));
     }
 }
+#undef GATED_NORM_EACH
 
 static void FM(gated_norm_rows)(const gated_norm_task *t) {
   if (t->dy) {
@@ -85,6 +119,8 @@ static void FM(gated_norm_rows)(const gated_norm_task *t) {
 
 /// Rows are cut into at most so many parts; their sums for skip and weight are added in order, whatever the threads.
 #define GATED_NORM_PARTS 32
+/// How many rows ahead the next are fetched: rows are short and apart, which the processor does not foresee.
+#define GATED_NORM_AHEAD 2
 
 typedef struct {
   const fm_gated_norm_shape *shape;
@@ -119,6 +155,18 @@ static void gated_norm_part(void *context, int64_t index) {
   FM_CALL(gated_norm_rows)(&t);
 }
 
+/// The sums of all parts, of each feature first and then of each head.
+static void gated_norm_add_parts(const gated_norm_call *call, int64_t parts) {
+  const fm_gated_norm_shape *s = call->task.shape;
+  int64_t width = s->width, head = width / s->heads;
+  float *dweight = call->scratch + 2 * width, *dskip = dweight + width;
+  for (int64_t part = 1; part < parts; part++)
+    for (int64_t i = 0; i < 2 * width; i++) dweight[i] += dweight[3 * part * width + i];
+  for (int64_t i = 0; i < width; i++) call->task.gradients->dweight[i] = dweight[i];
+  for (int64_t h = 0; h < s->heads; h++)
+    for (int64_t i = h * head; i < (h + 1) * head; i++) call->task.gradients->dskip[h] += dskip[i];
+}
+
 static int gated_norm_run(gated_norm_call *call) {
   const fm_gated_norm_shape *s = call->task.shape;
   if (s->rows <= 0 || s->width <= 0) return 0;
@@ -133,13 +181,7 @@ static int gated_norm_run(gated_norm_call *call) {
     for (int64_t i = 0; i < parts; i++) gated_norm_part(call, i);
   else
     fm_parallel_dynamic(parts, gated_norm_part, call);
-  if (call->task.dy)
-    for (int64_t part = 0; part < parts; part++)
-      for (int64_t i = 0; i < s->width; i++) {
-        const float *sums = call->scratch + (3 * part + 2) * s->width;
-        call->task.gradients->dweight[i] += sums[i];
-        call->task.gradients->dskip[i / (s->width / s->heads)] += sums[s->width + i];
-      }
+  if (call->task.dy) gated_norm_add_parts(call, parts);
   free(call->scratch);
   return 0;
 }
