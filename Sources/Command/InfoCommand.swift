@@ -58,7 +58,7 @@ struct InfoCommand: ParsableCommand {
   private func summary(_ model: LanguageModel) -> String {
     let configuration = model.configuration
     return """
-      width       \(configuration.width), feed-forward \(configuration.feedForwardWidth)
+      width       \(configuration.width), feed-forward \(configuration.feedForwardWidth > 0 ? String(configuration.feedForwardWidth) : "none")
       vocabulary  \(configuration.vocabularySize) (\(configuration.tokenizer)), \
       head \(configuration.tiesEmbeddings ? "tied to the embedding" : "of its own")
       cut         \(model.cut == .causal ? "anywhere: it streams" : model.cut.rawValue)

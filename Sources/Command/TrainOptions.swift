@@ -16,6 +16,11 @@ struct ModelOptions: ParsableArguments {
     help: "Mixers of the layers, repeated in order, by name: two linear layers to one windowed attention by default.")
   var mixers: String?
 
+  @Option(
+    name: .customLong("feed-forward"), parsing: .unconditional,
+    help: "Width inside the feed-forward layers; 0 for layers of mixers alone (default 8/3 of the width).")
+  var feedForwardWidth: Int?
+
   @Option(parsing: .unconditional, help: "Attention heads a layer (default: one for every 64 of the width).")
   var heads: Int?
 
@@ -28,14 +33,17 @@ struct ModelOptions: ParsableArguments {
   var initial: String?
 
   var isGiven: Bool {
-    config != nil || width != nil || layers != nil || mixers != nil || heads != nil || window != nil || initial != nil
+    config != nil || hasFlags || initial != nil
+  }
+
+  private var hasFlags: Bool {
+    width != nil || layers != nil || mixers != nil || feedForwardWidth != nil || heads != nil || window != nil
   }
 
   func configuration() throws -> ModelConfiguration {
-    let hasFlags = width != nil || layers != nil || mixers != nil || heads != nil || window != nil
     if (config != nil || initial != nil) && hasFlags {
       throw ValidationError(
-        "--width, --layers, --mixers, --heads and --window contradict \(config != nil ? "--config" : "--from"), which says them already"
+        "--width, --layers, --mixers, --feed-forward, --heads and --window contradict \(config != nil ? "--config" : "--from"), which says them already"
       )
     }
     if let initial { return try bytes(ModelFolder.configuration(of: ModelFolder.resolve(initial)), initial) }
@@ -54,7 +62,7 @@ struct ModelOptions: ParsableArguments {
       throw ValidationError(
         "--mixers names \(list.count) mixers for \(layers) layers; give --layers \(list.count) or more")
     }
-    return try ModelConfiguration(width: width, layers: layers, mixers: list)
+    return try ModelConfiguration(width: width, layers: layers, feedForwardWidth: feedForwardWidth, mixers: list)
   }
 
   private static let headKeys = ["num_heads", "num_attention_heads"]

@@ -36,15 +36,18 @@ public struct ParameterVisitor {
   /// A parameter that may be absent.
   public mutating func parameter(_ name: String, _ value: inout Tensor?, role: ParameterRole? = nil) throws {
     guard var present = value else { return }
+    // Held once, so that what changes parameters in place need not copy them.
+    value = nil
+    defer { value = present }
     try parameter(name, &present, role: role)
-    value = present
   }
 
   /// A module inside it that may be absent.
   public mutating func module<M: Module>(_ name: String, _ value: inout M?) throws {
     guard var present = value else { return }
+    value = nil
+    defer { value = present }
     try module(name, &present)
-    value = present
   }
 
   /// A module inside it; without a name its parameters count as those of the module at hand. A role given here is that of

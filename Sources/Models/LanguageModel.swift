@@ -3,19 +3,19 @@ import FermataLayers
 import FermataMixers
 import FermataTensors
 
-/// One residual block: x + mixer(norm(x)), then x + feedForward(norm(x)).
+/// One residual block: x + mixer(norm(x)), then, unless the mixer is all there is, x + feedForward(norm(x)).
 public struct Block: Module {
   /// Before the mixer.
   public var inputNorm: RMSNorm
   /// What mixes tokens.
   public var mixer: any Mixer
-  /// Before the feed-forward layer.
-  public var postNorm: RMSNorm
-  /// What changes each token by itself.
-  public var feedForward: FeedForward
+  /// Before the feed-forward layer; nil without one.
+  public var postNorm: RMSNorm?
+  /// What changes each token by itself; nil in blocks of mixers alone, as Mamba's are.
+  public var feedForward: FeedForward?
 
   /// A block of these parts.
-  public init(inputNorm: RMSNorm, mixer: any Mixer, postNorm: RMSNorm, feedForward: FeedForward) {
+  public init(inputNorm: RMSNorm, mixer: any Mixer, postNorm: RMSNorm? = nil, feedForward: FeedForward? = nil) {
     self.inputNorm = inputNorm
     self.mixer = mixer
     self.postNorm = postNorm
@@ -36,6 +36,7 @@ public struct Block: Module {
     let mixed = try mixer(
       Piece(inputNorm(piece.values), layout: piece.layout, context: piece.context), state: &state)
     let x = try piece.values + drop(mixed, 0)
+    guard let feedForward, let postNorm else { return x }
     return try x + drop(feedForward(postNorm(x)), 1)
   }
 }
@@ -102,16 +103,17 @@ public struct LanguageModel: Module {
     let width = configuration.width
     embedding = try Embedding(configuration.vocabularySize, width, random: &random)
     // Ways back into the residual stream start smaller the more of them there are (Radford et al. 2019).
-    let outputGain = 1 / Float(2 * configuration.layers).squareRoot()
+    let hidden = configuration.feedForwardWidth
+    let outputGain = 1 / Float((hidden > 0 ? 2 : 1) * configuration.layers).squareRoot()
+    func norm() throws -> RMSNorm { try RMSNorm(width, epsilon: Float(configuration.normEpsilon)) }
     blocks = try (0..<configuration.layers).map { layer in
       let mixer = try registry.make(width: width, configuration: configuration.mixer(ofLayer: layer), random: &random)
+      guard hidden > 0 else { return Block(inputNorm: try norm(), mixer: mixer) }
       return Block(
-        inputNorm: try RMSNorm(width, epsilon: Float(configuration.normEpsilon)), mixer: mixer,
-        postNorm: try RMSNorm(width, epsilon: Float(configuration.normEpsilon)),
-        feedForward: try FeedForward(
-          width, hidden: configuration.feedForwardWidth, outputGain: outputGain, random: &random))
+        inputNorm: try norm(), mixer: mixer, postNorm: try norm(),
+        feedForward: try FeedForward(width, hidden: hidden, outputGain: outputGain, random: &random))
     }
-    norm = try RMSNorm(width, epsilon: Float(configuration.normEpsilon))
+    self.norm = try norm()
     head =
       configuration.tiesEmbeddings
       ? nil : try Linear(width, configuration.vocabularySize, gain: 1, random: &random)
@@ -121,10 +123,7 @@ public struct LanguageModel: Module {
     try visitor.module("model.embed_tokens", &embedding)
     for layer in blocks.indices { try visitor.module("model.layers.\(layer)", &blocks[layer]) }
     try visitor.module("model.norm", &norm)
-    if var layer = head {
-      try visitor.module("lm_head", &layer)
-      head = layer
-    }
+    try visitor.module("lm_head", &head)
   }
 
   public func initialState(batch: Int) throws -> ModelState {

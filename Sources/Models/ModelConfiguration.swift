@@ -15,7 +15,7 @@ public struct ModelConfiguration: Sendable, Equatable {
   public var width: Int
   /// Blocks; the list of mixers is repeated over them.
   public var layers: Int
-  /// Features inside the feed-forward layers.
+  /// Features inside the feed-forward layers; 0 for blocks of mixers alone.
   public var feedForwardWidth: Int
   /// One object per layer of the repeated pattern: "type" and the mixer's own keys.
   public var mixers: [JSONValue]
@@ -125,7 +125,7 @@ public struct ModelConfiguration: Sendable, Equatable {
     try check("vocab_size", vocabularySize, 2...10_000_000)
     try check("hidden_size", width, 1...Self.largestWidth)
     try check("num_hidden_layers", layers, 1...1_000)
-    try check("intermediate_size", feedForwardWidth, 1...1_000_000)
+    try check("intermediate_size", feedForwardWidth, 0...1_000_000)
     try check("mixers (their number)", mixers.count, 1...layers)
     try check("bos_token_id", beginToken, 0...vocabularySize - 1)
     guard ["bytes", "none"].contains(tokenizer) else {

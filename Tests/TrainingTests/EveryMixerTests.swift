@@ -29,10 +29,10 @@ import Testing
     throw Mismatch("\(name): no example fits width \(width)")
   }
 
-  private func trainer(_ name: String, _ options: TrainingOptions) throws -> Trainer {
+  private func trainer(_ name: String, _ options: TrainingOptions, feedForwardWidth: Int) throws -> Trainer {
     let partner = name == "softmax_attention" ? Fixture.linear : Fixture.windowed
     let configuration = try Fixture.configuration(
-      width: 24, layers: 2, mixers: [self.configuration(name), partner])
+      width: 24, layers: 2, feedForwardWidth: feedForwardWidth, mixers: [self.configuration(name), partner])
     let batches = try PackedBatches(
       Fixture.documents(), batch: options.batch, length: options.length, beginToken: 256, mode: options.packing,
       seed: options.seed)
@@ -42,6 +42,14 @@ import Testing
   @Test(arguments: names, [DType.float32, .bfloat16]) func trainsResumesAndStreams(_ name: String, _ dtype: DType)
     throws
   {
+    try trainsResumesAndStreams(name, dtype, feedForwardWidth: 48)
+  }
+
+  @Test(arguments: ["mamba2", "lstm"]) func needsNoFeedForward(_ name: String) throws {
+    try trainsResumesAndStreams(name, .float32, feedForwardWidth: 0)
+  }
+
+  private func trainsResumesAndStreams(_ name: String, _ dtype: DType, feedForwardWidth: Int) throws {
     let folder = try Fixture.Folder()
     let options = Fixture.options {
       $0.steps = 6
@@ -50,7 +58,7 @@ import Testing
       $0.computeType = dtype
       $0.packing = .stream
     }
-    var trainer = try trainer(name, options)
+    var trainer = try trainer(name, options, feedForwardWidth: feedForwardWidth)
     let before = try (0..<3).map { _ in try trainer.advance().loss }
     let path = folder.path + "/last"
     let record = Checkpoint.Record(

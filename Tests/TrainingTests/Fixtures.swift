@@ -13,10 +13,10 @@ enum Fixture {
   static let windowed: JSONValue = ["type": "softmax_attention", "num_attention_heads": 2, "sliding_window": 24]
   static let recurrent: JSONValue = ["type": "lstm"]
 
-  static func configuration(width: Int = 32, layers: Int = 3, mixers: [JSONValue] = [linear, linear, windowed]) throws
-    -> ModelConfiguration
-  {
-    try ModelConfiguration(width: width, layers: layers, feedForwardWidth: 48, mixers: mixers)
+  static func configuration(
+    width: Int = 32, layers: Int = 3, feedForwardWidth: Int = 48, mixers: [JSONValue] = [linear, linear, windowed]
+  ) throws -> ModelConfiguration {
+    try ModelConfiguration(width: width, layers: layers, feedForwardWidth: feedForwardWidth, mixers: mixers)
   }
 
   /// English-like text without end: words of a small vocabulary in a seeded order.

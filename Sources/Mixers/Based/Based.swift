@@ -78,10 +78,7 @@ public struct Based: MatrixMixer {
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
     try projections.visitParameters(&visitor)
-    if var layer = window {
-      try visitor.module("window", &layer)
-      window = layer
-    }
+    try visitor.module("window", &window)
   }
 
   // MARK: The window beside the memory

@@ -32,14 +32,8 @@ public struct GateUpdate: MemoryRule {
   }
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
-    if var layer = gateDown {
-      try visitor.module("gate_down_proj", &layer)
-      gateDown = layer
-    }
-    if var layer = gateUp {
-      try visitor.module("gate_up_proj", &layer)
-      gateUp = layer
-    }
+    try visitor.module("gate_down_proj", &gateDown)
+    try visitor.module("gate_up_proj", &gateUp)
     try visitor.parameter("A_log", &logDecay)
     try visitor.parameter("dt_bias", &stepBias)
   }

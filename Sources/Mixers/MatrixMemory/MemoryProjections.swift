@@ -39,14 +39,8 @@ public struct MemoryProjections: Module {
 
   public mutating func visitParameters(_ visitor: inout ParameterVisitor) throws {
     try visitor.module("in_proj", &input)
-    if var layer = convolution {
-      try visitor.module("convolution", &layer)
-      convolution = layer
-    }
-    if var layer = norm {
-      try visitor.module("norm", &layer)
-      norm = layer
-    }
+    try visitor.module("convolution", &convolution)
+    try visitor.module("norm", &norm)
     try visitor.module("o_proj", &output)
   }
 

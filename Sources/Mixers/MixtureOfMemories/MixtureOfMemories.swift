@@ -105,10 +105,7 @@ public struct MixtureOfMemories: CompositeMixer {
     // Rounded scores would choose other memories.
     try visitor.module("router", &router, role: .coefficient)
     for index in memories.indices { try visitor.module("memories.\(index)", &memories[index]) }
-    if var layer = shared {
-      try visitor.module("shared", &layer)
-      shared = layer
-    }
+    try visitor.module("shared", &shared)
     try visitor.module("norm", &norm)
     try visitor.module("o_proj", &output)
   }

@@ -1,8 +1,6 @@
 import Fermata
 
 /// Training steps of a model of state-space layers: width 256, 6 layers, AdamW.
-///
-/// The peer's blocks are mixers alone. Ours always have a feed-forward; here it is one feature wide.
 struct StateSpaceTraining: Row {
   let kind: StateSpaceModel
   let dtype: DType
@@ -95,7 +93,7 @@ struct StateSpaceModel {
 
   func configuration() throws -> ModelConfiguration {
     try ModelConfiguration(
-      vocabularySize: 256, layers: 6, feedForwardWidth: 1, mixers: [mixer], tokenizer: "none", beginToken: 0)
+      vocabularySize: 256, layers: 6, feedForwardWidth: 0, mixers: [mixer], tokenizer: "none", beginToken: 0)
   }
 
   func peer(_ settings: [String: JSONValue], dtype: DType) -> PeerProgram {
