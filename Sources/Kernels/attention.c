@@ -70,6 +70,9 @@ FM_INLINE void FM(at_forward_body)(const at_job *job, const int half, const fm_t
         FM(at_key_rows)(job, batch, key_head, first_key, key_count, 1, job->value, shape->value_stride, rows);
         FM(at_pack_summed)(half, type, spare, value_pitch, rows, key_count, key_count, shape->value_width);
         FM(at_transpose)(values, AT_TILE, spare, value_pitch, half ? (key_count + 1) / 2 : key_count, shape->value_width);
+        int64_t following = first_key + AT_TILE, length = shape->key_length;
+        FM(at_fetch_rows)(job, batch, following, length, key_head, shape->key_width, job->key, shape->key_stride);
+        FM(at_fetch_rows)(job, batch, following, length, key_head, shape->value_width, job->value, shape->value_stride);
       }
       int64_t lane_count = tiles[t].heads * tiles[t].queries, vectors = (lane_count + FM_LANES - 1) / FM_LANES;
       FM(at_product)(job, half, AT_SCALED, key_count, vectors, key_units, keys, key_pitch, queries[t], AT_TILE, scores, AT_TILE,

@@ -72,6 +72,11 @@ FM_INLINE void FM(at_pack_query_side)(const at_job *job, const int half, const f
                         FM(v_read_n)(type, rows[i], w, value_width - w), total);
     side->product[i] = FM(v_sum)(total) - (job->dlog_sum_exp ? job->dlog_sum_exp[at] : 0);
   }
+  // The tile after this one; where several heads share a tile there is none.
+  int64_t next = tile->query + tile->queries, head = key_head * job->group + tile->head, length = shape->query_length;
+  FM(at_fetch_rows)(job, batch, next, length, head, shape->key_width, job->query, shape->query_stride);
+  FM(at_fetch_rows)(job, batch, next, length, head, value_width, job->doutput, job->strides->doutput_stride);
+  FM(at_fetch_rows)(job, batch, next, length, head, value_width, job->output, shape->output_stride);
 }
 
 /// Writes gradient rows (rows, pitch) of keys or values.

@@ -96,9 +96,19 @@ static __attribute__((noinline)) void FM(at_transpose)(float *to, int64_t to_pit
 #endif
 }
 
-FM_INLINE const void *FM(at_row)(fm_type type, const void *base, const int64_t *stride, int64_t batch, int64_t position,
+FM_INLINE int64_t FM(at_row_bytes)(const at_job *job, int64_t elements) { return (job->shape->type == FM_BF16 ? 2 : 4) * elements; }
+
+FM_INLINE const char *FM(at_row)(const at_job *job, const void *base, const int64_t *stride, int64_t batch, int64_t position,
                                  int64_t head) {
-  return (const char *)base + (type == FM_BF16 ? 2 : 4) * (batch * stride[0] + position * stride[1] + head * stride[2]);
+  return (const char *)base + FM(at_row_bytes)(job, batch * stride[0] + position * stride[1] + head * stride[2]);
+}
+
+FM_INLINE void FM(at_step_rows)(const at_job *job, int64_t count, const char *row, int64_t step, const int32_t *documents,
+                                const void **rows) {
+  for (int64_t i = 0; i < count; i++) rows[i] = row + i * step;
+  if (!documents) return;
+  for (int64_t i = 0; i < count; i++)
+    if (documents[i] < 0) rows[i] = job->zeros;
 }
 
 /// Pointers to the rows of a tile's queries (or their outputs and gradients), in lane order. Rows that are read but belong to
@@ -107,10 +117,10 @@ FM_INLINE void FM(at_query_rows)(const at_job *job, const at_tile *tile, int64_t
                                  const void *base, const int64_t *stride, const void **rows) {
   const fm_attention_mask *mask = &job->shape->mask;
   const int32_t *documents = mask->query_documents ? mask->query_documents + batch * mask->query_document_stride : NULL;
-  for (int64_t i = 0; i < tile->heads * tile->queries; i++) {
-    int64_t query = tile->query + i % tile->queries, head = key_head * job->group + tile->head + i / tile->queries;
-    rows[i] = read && documents && documents[query] < 0 ? job->zeros
-                                                        : FM(at_row)(job->shape->type, base, stride, batch, query, head);
+  int64_t step = FM(at_row_bytes)(job, stride[1]);
+  for (int64_t h = 0; h < tile->heads; h++) {
+    const char *row = FM(at_row)(job, base, stride, batch, tile->query, key_head * job->group + tile->head + h);
+    FM(at_step_rows)(job, tile->queries, row, step, read && documents ? documents + tile->query : NULL, rows + h * tile->queries);
   }
 }
 
@@ -118,9 +128,19 @@ FM_INLINE void FM(at_key_rows)(const at_job *job, int64_t batch, int64_t key_hea
                                const void *base, const int64_t *stride, const void **rows) {
   const fm_attention_mask *mask = &job->shape->mask;
   const int32_t *documents = mask->key_documents ? mask->key_documents + batch * mask->key_document_stride + first : NULL;
-  for (int64_t i = 0; i < keys; i++)
-    rows[i] = read && documents && documents[i] < 0 ? job->zeros
-                                                    : FM(at_row)(job->shape->type, base, stride, batch, first + i, key_head);
+  int64_t step = FM(at_row_bytes)(job, stride[1]);
+  const char *row = FM(at_row)(job, base, stride, batch, first, key_head);
+  FM(at_step_rows)(job, keys, row, step, read ? documents : NULL, rows);
+}
+
+/// Asks for a tile's rows of one head that are packed next, while products keep the processor busy. Rows of one head lie so far
+/// apart that they share few of a cache's sets: what was read for the last tile is gone again.
+FM_INLINE void FM(at_fetch_rows)(const at_job *job, int64_t batch, int64_t first, int64_t length, int64_t head, int64_t width,
+                                 const void *base, const int64_t *stride) {
+  int64_t count = at_clamp(length - first, 0, AT_TILE), bytes = FM(at_row_bytes)(job, width), step = FM(at_row_bytes)(job, stride[1]);
+  const char *row = FM(at_row)(job, base, stride, batch, first, head);
+  for (int64_t r = 0; r < count; r++)
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + r * step + i, 0, 2);
 }
 
 /// Writes a transposed tile (width, lanes), each lane times its factor, as rows of the shape's type. Destroys `spare`.
