@@ -13,7 +13,8 @@
 #undef AT_PAIRS
 #define AT_PAIRS (FM_BF16_INSTRUCTIONS || FM_LANES == 4)
 
-// Registers hold 6 rows of AT_VECTORS vectors, or 12 of half as many.
+// Registers hold 6 rows of AT_VECTORS vectors. One vector alone takes 12 rows, so that sums do not wait for each other; with 12
+// rows of two the compiler keeps sums in memory.
 #undef AT_VECTORS
 #if FM_LANES == 16
 #define AT_VECTORS 4
@@ -69,7 +70,7 @@ FM_INLINE void FM(at_panel)(const int half, const int vectors, at_mode mode, int
   FM(at_block)(half, count, vectors, mode, depth, a + m * a_pitch, a_pitch, b, b_pitch, c + m * c_pitch, c_pitch, scale, \
                lane_scale);                                                                                             \
   m += count
-  if (2 * vectors <= AT_VECTORS)
+  if (vectors == 1)
     while (rows - m >= 12) { AT_ROWS(12); }
   while (rows - m >= 6) { AT_ROWS(6); }
   if (rows - m >= 4) { AT_ROWS(4); }
