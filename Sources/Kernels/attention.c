@@ -74,17 +74,14 @@ FM_INLINE void FM(at_forward_body)(const at_job *job, const int half, const fm_t
         FM(at_fetch_rows)(job, batch, following, length, key_head, shape->key_width, job->key, shape->key_stride);
         FM(at_fetch_rows)(job, batch, following, length, key_head, shape->value_width, job->value, shape->value_stride);
       }
-      int64_t lane_count = tiles[t].heads * tiles[t].queries, vectors = (lane_count + FM_LANES - 1) / FM_LANES;
-      FM(at_product)(job, half, AT_SCALED, key_count, vectors, key_units, keys, key_pitch, queries[t], AT_TILE, scores, AT_TILE,
-                     at_score_scale(shape), NULL);
-      FM(at_softcap)(shape->softcap, key_count, lane_count, scores);
+      at_steps steps = at_one_step(key_count, tiles[t].heads * tiles[t].queries);
       if (class == AT_PARTIAL) {
         if (!have_lanes[t]) { at_fill_lanes(job, batch, &tiles[t], &lanes[t]); have_lanes[t] = 1; }
-        FM(at_hide)(job, &lanes[t], batch, first_key, key_count, scores);
+        steps = at_find_steps(job, &lanes[t], batch, first_key, key_count);
       }
-      FM(at_softmax)(half, key_count, lane_count, scores, maximum[t], sum[t], rescale);
-      FM(at_product)(job, half, AT_RESCALE, shape->value_width, vectors, half ? (key_count + 1) / 2 : key_count, values, AT_TILE,
-                     scores, AT_TILE, outputs[t], AT_TILE, 1, rescale);
+      FM(at_scores)(job, half, &steps, class == AT_PARTIAL ? &lanes[t] : NULL, batch, first_key, keys, queries[t], scores);
+      FM(at_softmax)(half, &steps, scores, maximum[t], sum[t], rescale);
+      FM(at_product_over_keys)(job, half, AT_RESCALE, &steps, shape->value_width, values, scores, outputs[t], rescale);
     }
   }
 

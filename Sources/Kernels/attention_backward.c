@@ -6,37 +6,60 @@
 #include "support/attention_pack.h"
 #include "support/attention_softmax.h"
 
-/// From scores and dprobabilities (keys, AT_TILE lanes): probabilities, and dscores = scale * p * (dp - D), each in place as
-/// rows for sums over queries; for bf16 `paired` gets dscores as pairs of keys. Capped scores have the slope 1 - tanh^2.
-FM_INLINE void FM(at_score_gradient)(const int half, int64_t keys, int64_t lanes, float *scores, float *dprobabilities,
-                                     float *paired, const float *log_sum, const float *product, float scale, float cap) {
-  int64_t vectors = (lanes + FM_LANES - 1) / FM_LANES;
-  for (int64_t k = 0; k < keys; k += 1 + half)
-    for (int64_t v = 0; v < vectors; v++) {
-      vf previous = FM(v_set)(0);
-      vf log = FM(v_load)(log_sum + v * FM_LANES), d = FM(v_load)(product + v * FM_LANES);
-      for (int i = 0; i < 1 + half; i++) {
-        if (k + i >= keys) { FM(v_store)(paired + k / 2 * AT_TILE + v * FM_LANES, FM(at_pair)(previous, FM(v_set)(0))); break; }
-        float *s = scores + (k + i) * AT_TILE, *g = dprobabilities + (k + i) * AT_TILE;
-        vf score = FM(v_load)(s + v * FM_LANES), p = FM(at_exp2)(half, score - log);
-        vf gradient = p * FM(v_set)(scale) * (FM(v_load)(g + v * FM_LANES) - d);
-        if (cap > 0) {
-          // What the mask hides is -infinity: its slope is 0 as well.
-          vf t = FM(v_max)(score * FM(v_set)(1 / (cap * AT_LOG2E)), FM(v_set)(-1.0f));
-          gradient *= FM(v_set)(1.0f) - t * t;
-        }
-        if (!half) {
-          FM(v_store)(s + v * FM_LANES, p);
-          FM(v_store)(g + v * FM_LANES, gradient);
-        } else {
-          // A row of bf16 is written behind where its f32 are read.
-          FM(v_store_bf16)((uint16_t *)s + v * FM_LANES, p);
-          FM(v_store_bf16)((uint16_t *)g + v * FM_LANES, gradient);
-          if (i) FM(v_store)(paired + k / 2 * AT_TILE + v * FM_LANES, FM(at_pair)(previous, gradient));
-          previous = gradient;
-        }
+/// For one key and a vector of lanes: the probability, and dscore = scale * p * (dp - D). Capped scores have the slope
+/// 1 - tanh^2.
+FM_INLINE void FM(at_slope)(const int half, vf score, vf dprobability, vf log_sum, vf product, float scale, float cap, vf *p,
+                            vf *gradient) {
+  *p = FM(at_exp2)(half, score - log_sum);
+  *gradient = *p * FM(v_set)(scale) * (dprobability - product);
+  if (cap > 0) {
+    // What the mask hides is -infinity: its slope is 0 as well.
+    vf t = FM(v_max)(score * FM(v_set)(1 / (cap * AT_LOG2E)), FM(v_set)(-1.0f));
+    *gradient *= FM(v_set)(1.0f) - t * t;
+  }
+}
+
+/// at_score_gradient for `wide` vectors of lanes from `lane` on.
+FM_INLINE void FM(at_gradient_columns)(const int half, const int wide, int64_t first, int64_t last, int64_t lane, float *scores,
+                                       float *dprobabilities, float *paired, const float *log_sum, const float *product,
+                                       float scale, float cap) {
+  vf log[4], d[4], p, g, next_p, next_g;
+  for (int v = 0; v < wide; v++) log[v] = FM(v_load)(log_sum + lane + v * FM_LANES);
+  for (int v = 0; v < wide; v++) d[v] = FM(v_load)(product + lane + v * FM_LANES);
+  for (int64_t k = first; k < last; k += 1 + half) {
+    float *s = scores + k * AT_TILE, *t = dprobabilities + k * AT_TILE;
+    for (int v = 0; v < wide; v++) {
+      int64_t i = lane + v * FM_LANES;
+      FM(at_slope)(half, FM(v_load)(s + i), FM(v_load)(t + i), log[v], d[v], scale, cap, &p, &g);
+      if (!half) {
+        FM(v_store)(s + i, p);
+        FM(v_store)(t + i, g);
+        continue;
       }
+      // The last of an odd number of keys has no other half: zeros, in a row that nothing reads.
+      if (k + 1 == last) next_p = next_g = FM(v_set)(0);
+      else FM(at_slope)(half, FM(v_load)(s + AT_TILE + i), FM(v_load)(t + AT_TILE + i), log[v], d[v], scale, cap, &next_p,
+                        &next_g);
+      // A row of bf16 is written behind where its f32 are read.
+      FM(at_store_halves)((uint16_t *)s + i, p, next_p);
+      FM(v_store)(paired + k / 2 * AT_TILE + i, FM(at_store_halves)((uint16_t *)t + i, g, next_g));
     }
+  }
+}
+
+/// From scores and dprobabilities (keys, AT_TILE lanes): probabilities and dscores, each in place as rows for sums over queries;
+/// for bf16 `paired` gets dscores as pairs of keys.
+FM_INLINE void FM(at_score_gradient)(const int half, const at_steps *steps, float *scores, float *dprobabilities, float *paired,
+                                     const float *log_sum, const float *product, float scale, float cap) {
+  for (int64_t i = 0; i < steps->count; i++) {
+    int64_t first = steps->key[i], last = steps->key[i + 1], lane = steps->lane[i], end = steps->lane[steps->count];
+#define AT_COLUMNS(wide)                                                                                                \
+  FM(at_gradient_columns)(half, wide, first, last, lane, scores, dprobabilities, paired, log_sum, product, scale, cap); \
+  lane += wide * FM_LANES
+    while (lane + 4 * FM_LANES <= end) { AT_COLUMNS(4); }
+    while (lane < end) { AT_COLUMNS(1); }
+#undef AT_COLUMNS
+  }
 }
 
 /// What a tile of queries brings to the backward, packed once per block of keys.
@@ -174,31 +197,27 @@ FM_INLINE void FM(at_backward_body)(const at_job *job, const int half, const fm_
         if (at_classify(job, &query_extents[q], &all) == AT_EMPTY) continue;
         int64_t tile_index = head * job->query_tiles + q;
         at_tile tile = at_tile_at(job, tile_index);
-        int64_t lane_count = tile.heads * tile.queries, vectors = (lane_count + FM_LANES - 1) / FM_LANES;
-        int64_t query_depth = half ? (lane_count + 1) / 2 : lane_count;
         int packed = 0, have_lanes = 0;
         for (int64_t b = 0; b < count; b++) {
           at_class class = at_classify(job, &query_extents[q], &key_extents[first_tile + b]);
           if (class == AT_EMPTY) continue;
           if (!packed) { FM(at_pack_query_side)(job, half, type, &tile, batch, key_head, spare, &side); packed = 1; }
-          int64_t n = key_count[b];
-          FM(at_product)(job, half, AT_SCALED, n, vectors, job->key_units, keys[b], key_pitch, side.query_columns, AT_TILE, scores,
-                         AT_TILE, at_score_scale(shape), NULL);
-          FM(at_softcap)(shape->softcap, n, lane_count, scores);
+          int64_t first_key = (first_tile + b) * AT_TILE;
+          at_steps steps = at_one_step(key_count[b], tile.heads * tile.queries);
           if (class == AT_PARTIAL) {
             if (!have_lanes) { at_fill_lanes(job, batch, &tile, &lanes); have_lanes = 1; }
-            FM(at_hide)(job, &lanes, batch, (first_tile + b) * AT_TILE, n, scores);
+            steps = at_find_steps(job, &lanes, batch, first_key, key_count[b]);
           }
-          FM(at_product)(job, half, AT_SCALED, n, vectors, job->value_units, values[b], value_pitch, side.doutput_columns, AT_TILE,
-                         gradients, AT_TILE, 1, NULL);
-          FM(at_score_gradient)(half, n, lane_count, scores, gradients, paired, side.log_sum, side.product, shape->scale,
+          FM(at_scores)(job, half, &steps, class == AT_PARTIAL ? &lanes : NULL, batch, first_key, keys[b], side.query_columns,
+                        scores);
+          FM(at_product_to_lanes)(job, half, &steps, job->value_units, values[b], value_pitch, side.doutput_columns, gradients,
+                                  1);
+          FM(at_score_gradient)(half, &steps, scores, gradients, paired, side.log_sum, side.product, shape->scale,
                                 shape->softcap);
-          FM(at_product)(job, half, AT_ADD, n, value_pitch / FM_LANES, query_depth, scores, AT_TILE, side.doutput_rows, value_pitch,
-                         dvalues[b], value_pitch, 1, NULL);
-          FM(at_product)(job, half, AT_ADD, n, key_row_pitch / FM_LANES, query_depth, gradients, AT_TILE, side.query_rows,
-                         key_row_pitch, dkeys[b], key_row_pitch, 1, NULL);
-          FM(at_product)(job, half, AT_ADD, key_width, vectors, half ? (n + 1) / 2 : n, key_columns[b], AT_TILE,
-                         half ? paired : gradients, AT_TILE, dqueries + tile_index * query_size, AT_TILE, 1, NULL);
+          FM(at_product_over_lanes)(job, half, &steps, scores, side.doutput_rows, value_pitch, dvalues[b]);
+          FM(at_product_over_lanes)(job, half, &steps, gradients, side.query_rows, key_row_pitch, dkeys[b]);
+          FM(at_product_over_keys)(job, half, AT_ADD, &steps, key_width, key_columns[b], half ? paired : gradients,
+                                   dqueries + tile_index * query_size, NULL);
         }
       }
     for (int64_t b = 0; b < count; b++) {

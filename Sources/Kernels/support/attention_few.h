@@ -109,12 +109,13 @@ FM_INLINE void FM(at_few_body)(const at_job *job, const fm_type type, int64_t in
       else if (lanes - r == 1) FM(at_few_scores)(type, 1, count, rows, shape->key_width, q, key_pitch, scale, scores + r);
       else FM(at_few_scores)(type, (int)(lanes - r), count, rows, shape->key_width, q, key_pitch, scale, scores + r);
     }
+    at_steps steps = at_one_step(count, lanes);
     FM(at_softcap)(shape->softcap, count, lanes, scores);
     if (class == AT_PARTIAL) {
       if (!have_bounds) { at_fill_lanes(job, batch, &tile, &bounds); have_bounds = 1; }
-      FM(at_hide)(job, &bounds, batch, first_key, count, scores);
+      FM(at_hide)(job, &bounds, &steps, batch, first_key, scores);
     }
-    FM(at_softmax)(0, count, lanes, scores, maximum, sum, rescale);
+    FM(at_softmax)(0, &steps, scores, maximum, sum, rescale);
     FM(at_key_rows)(job, batch, key_head, first_key, count, 1, job->value, shape->value_stride, rows);
     for (int64_t r = 0; r < lanes; r += 4) {
       float *o = outputs + r * value_pitch;

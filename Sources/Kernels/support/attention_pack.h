@@ -96,7 +96,9 @@ static __attribute__((noinline)) void FM(at_transpose)(float *to, int64_t to_pit
 #endif
 }
 
-FM_INLINE int64_t FM(at_row_bytes)(const at_job *job, int64_t elements) { return (job->shape->type == FM_BF16 ? 2 : 4) * elements; }
+FM_INLINE int64_t FM(at_row_bytes)(const at_job *job, int64_t elements) {
+  return (job->shape->type == FM_BF16 ? 2 : 4) * elements;
+}
 
 FM_INLINE const char *FM(at_row)(const at_job *job, const void *base, const int64_t *stride, int64_t batch, int64_t position,
                                  int64_t head) {
@@ -137,7 +139,8 @@ FM_INLINE void FM(at_key_rows)(const at_job *job, int64_t batch, int64_t key_hea
 /// apart that they share few of a cache's sets: what was read for the last tile is gone again.
 FM_INLINE void FM(at_fetch_rows)(const at_job *job, int64_t batch, int64_t first, int64_t length, int64_t head, int64_t width,
                                  const void *base, const int64_t *stride) {
-  int64_t count = at_clamp(length - first, 0, AT_TILE), bytes = FM(at_row_bytes)(job, width), step = FM(at_row_bytes)(job, stride[1]);
+  int64_t count = at_clamp(length - first, 0, AT_TILE);
+  int64_t bytes = FM(at_row_bytes)(job, width), step = FM(at_row_bytes)(job, stride[1]);
   const char *row = FM(at_row)(job, base, stride, batch, first, head);
   for (int64_t r = 0; r < count; r++)
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + r * step + i, 0, 2);

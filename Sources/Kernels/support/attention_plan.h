@@ -13,6 +13,7 @@ enum {
   AT_TILE = 64,    // queries and keys in a tile
   AT_BLOCK = 4,    // most tiles of queries (forward) or keys (backward) that share the packing of the other side
   AT_GROUP = 64,   // tiles whose joint extent is looked at first, so that far tiles are skipped by the group
+  AT_STEPS = 4,    // most steps down a tile's diagonal
   AT_FEW = 8,      // up to this many queries of one key head skip packing and read keys and values where they lie
   AT_TASKS = 16,   // fewer tasks than this are divided further
   AT_PARTS = 1 << 26,  // floats that partial query gradients of the ranges may take
@@ -33,6 +34,11 @@ typedef struct {
   int64_t count, query[AT_TILE];
   int32_t upper[AT_TILE], low[AT_TILE], high[AT_TILE], document[AT_TILE];
 } at_lanes;
+
+/// Which scores of a tile are computed at all, in steps down the causal diagonal: step i has the keys from key[i] up to
+/// key[i + 1] and the lanes from lane[i] on. Both grow, and the first of both are 0, so lanes from lane[i] up to lane[i + 1] need
+/// the keys up to key[i + 1]. What lies left of the steps is hidden, and neither written nor read.
+typedef struct { int64_t count, key[AT_STEPS + 1], lane[AT_STEPS + 1]; } at_steps;
 
 typedef struct {
   const fm_attention_shape *shape;
@@ -162,6 +168,37 @@ static inline void at_fill_lanes(const at_job *job, int64_t batch, const at_tile
     int32_t document = m->query_documents ? m->query_documents[batch * m->query_document_stride + query] : 0;
     lanes->document[i] = document < 0 ? -1 : document;
   }
+}
+
+static inline at_steps at_one_step(int64_t keys, int64_t lanes) { return (at_steps){1, {0, keys}, {0, lanes}}; }
+
+/// The steps of a tile whose lanes are filled. Only causality counts; what else the mask hides is computed and then hidden.
+static inline at_steps at_find_steps(const at_job *job, const at_lanes *lanes, int64_t batch, int64_t first_key, int64_t keys) {
+  const fm_attention_mask *m = &job->shape->mask;
+  const int32_t *positions = m->key_positions ? m->key_positions + batch * m->key_position_stride : NULL;
+  // Tile instructions take 32 of both at once as well as they can, vectors 16.
+  int64_t size = job->tile_unit ? 2 * AT_TILE / AT_STEPS : AT_TILE / AT_STEPS, first[AT_STEPS] = {0};
+  int32_t least = INT32_MAX;
+  // From the last keys up: lanes are left out that see none of these keys and none of those below.
+  for (int64_t i = (keys - 1) / size; i > 0; i--) {
+    for (int64_t k = i * size; k < keys && k < (i + 1) * size; k++) {
+      int32_t position = positions ? positions[first_key + k] : (int32_t)(first_key + k);
+      if (position < least) least = position;
+    }
+    int64_t hidden = 0;
+    if (m->causal && least > job->last_prefix)
+      while (hidden < lanes->count && lanes->upper[hidden] < least) hidden++;
+    first[i] = hidden < lanes->count ? hidden / size * size : (lanes->count - 1) / size * size;
+  }
+  at_steps steps = at_one_step(keys, lanes->count);
+  for (int64_t i = 1; i * size < keys; i++) {
+    if (first[i] == steps.lane[steps.count - 1]) continue;
+    steps.key[steps.count] = i * size;
+    steps.lane[steps.count++] = first[i];
+    steps.key[steps.count] = keys;
+    steps.lane[steps.count] = lanes->count;
+  }
+  return steps;
 }
 
 /// Sizes, strides of packed tiles, and the extents of all tiles and groups of tiles. Returns 0 when memory could not be had.

@@ -144,3 +144,37 @@ FM_INLINE void FM(at_product)(const at_job *job, const int half, at_mode mode, i
   (void)half;
   FM(at_product_f32)(mode, rows, vectors, depth, a, a_pitch, b, b_pitch, c, c_pitch, scale, lane_scale);
 }
+
+// The products with a tile of scores (keys in rows, AT_TILE lanes), of which only some steps are there.
+
+FM_INLINE int64_t FM(at_vectors)(int64_t lanes) { return (lanes + FM_LANES - 1) / FM_LANES; }
+
+/// To the scores: c (keys, lanes) = scale a (keys, depth) b (depth, lanes).
+FM_INLINE void FM(at_product_to_lanes)(const at_job *job, const int half, const at_steps *steps, int64_t depth, const float *a,
+                                       int64_t a_pitch, const float *b, float *c, float scale) {
+  for (int64_t i = 0; i < steps->count; i++) {
+    int64_t key = steps->key[i], lane = steps->lane[i], vectors = FM(at_vectors)(steps->lane[steps->count] - lane);
+    FM(at_product)(job, half, AT_SCALED, steps->key[i + 1] - key, vectors, depth, a + key * a_pitch, a_pitch, b + lane, AT_TILE,
+                   c + key * AT_TILE + lane, AT_TILE, scale, NULL);
+  }
+}
+
+/// From the scores, summed over lanes: c (keys, pitch) += scores b (lanes, pitch).
+FM_INLINE void FM(at_product_over_lanes)(const at_job *job, const int half, const at_steps *steps, const float *scores,
+                                         const float *b, int64_t pitch, float *c) {
+  for (int64_t i = 0; i < steps->count; i++) {
+    int64_t key = steps->key[i], lane = steps->lane[i], left = steps->lane[steps->count] - lane, unit = half ? lane / 2 : lane;
+    FM(at_product)(job, half, AT_ADD, steps->key[i + 1] - key, pitch / FM_LANES, half ? (left + 1) / 2 : left,
+                   scores + key * AT_TILE + unit, AT_TILE, b + unit * pitch, pitch, c + key * pitch, pitch, 1, NULL);
+  }
+}
+
+/// From the scores, summed over keys (for bf16 pairs of them): c (rows, lanes) is added to, or rescaled lane by lane first.
+FM_INLINE void FM(at_product_over_keys)(const at_job *job, const int half, at_mode mode, const at_steps *steps, int64_t rows,
+                                        const float *a, const float *scores, float *c, const float *lane_scale) {
+  for (int64_t i = 0; i < steps->count; i++) {
+    int64_t lane = steps->lane[i], keys = steps->key[i + 1];
+    FM(at_product)(job, half, mode, rows, FM(at_vectors)(steps->lane[i + 1] - lane), half ? (keys + 1) / 2 : keys, a, AT_TILE,
+                   scores + lane, AT_TILE, c + lane, AT_TILE, 1, lane_scale ? lane_scale + lane : NULL);
+  }
+}

@@ -6,7 +6,7 @@
 #endif
 
 /// Hides, in scores (keys, AT_TILE lanes), what the mask hides. Rows are keys first_key and following.
-static void FM(at_hide)(const at_job *job, const at_lanes *lanes, int64_t batch, int64_t first_key, int64_t keys,
+static void FM(at_hide)(const at_job *job, const at_lanes *lanes, const at_steps *steps, int64_t batch, int64_t first_key,
                         float *scores) {
   const fm_attention_mask *mask = &job->shape->mask;
   const int32_t *positions =
@@ -14,14 +14,16 @@ static void FM(at_hide)(const at_job *job, const at_lanes *lanes, int64_t batch,
   const int32_t *documents = mask->key_documents ? mask->key_documents + batch * mask->key_document_stride + first_key : NULL;
   int64_t vectors = (lanes->count + FM_LANES - 1) / FM_LANES;
   int compare_documents = mask->key_documents || mask->query_documents;
+  int64_t keys = steps->key[steps->count], step = 0;
   vf hidden = FM(v_set)(-INFINITY);
   for (int64_t k = 0; k < keys; k++) {
+    if (k == steps->key[step + 1]) step++;
     int32_t position = positions ? positions[k] : (int32_t)(first_key + k);
     vi p = FM(v_seti)(position), document = FM(v_seti)(documents ? documents[k] : 0);
     vi sink = FM(v_seti)(position <= job->last_sink ? -1 : 0), prefix = FM(v_seti)(position <= job->last_prefix ? -1 : 0);
     if (documents && documents[k] < 0) document = FM(v_seti)(-2);  // lanes that are padding hold -1
     float *row = scores + k * AT_TILE;
-    for (int64_t v = 0; v < vectors; v++) {
+    for (int64_t v = steps->lane[step] / FM_LANES; v < vectors; v++) {
       int64_t i = v * FM_LANES;
       vi low, high, upper, own;
       memcpy(&low, lanes->low + i, sizeof low);
@@ -46,8 +48,7 @@ static void FM(at_hide)(const at_job *job, const at_lanes *lanes, int64_t batch,
 /// 2^x for x <= 0 and a little above, -infinity gives 0: a polynomial on [-1/2, 1/2] fitted at Chebyshev's points,
 /// relative error 1e-7, or 3e-6 where `half` rounds the result to bf16 anyway.
 FM_INLINE vf FM(at_exp2)(const int half, vf x) {
-  vf floor = FM(v_set)(-160.0f);
-  x = FM(v_select)(floor > x, floor, x);  // a NaN stays
+  x = FM(v_max)(FM(v_set)(-160.0f), x);  // a NaN stays
 #if FM_LANES == 16
   vf n = (vf)_mm512_roundscale_ps((__m512)x, 0);
 #else
@@ -87,15 +88,34 @@ static void FM(at_softcap)(float cap, int64_t keys, int64_t lanes, float *scores
 }
 
 /// Two rows of f32 as one row of bf16 pairs.
-FM_INLINE vf FM(at_pair)(vf even, vf odd) {
 #if FM_BF16_INSTRUCTIONS
+FM_INLINE vf FM(at_interleave)(__m512i halves) {
   const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
                                          20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  __m512bh both = _mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
-  return (vf)_mm512_permutexvar_epi16(order, (__m512i)both);
+  return (vf)_mm512_permutexvar_epi16(order, halves);
+}
+#endif
+FM_INLINE vf FM(at_pair)(vf even, vf odd) {
+#if FM_BF16_INSTRUCTIONS
+  return FM(at_interleave)((__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even));
 #else
   vi low = __builtin_convertvector(FM(v_to_bf16)(even), vi), high = __builtin_convertvector(FM(v_to_bf16)(odd), vi);
   return (vf)(low | (high << 16));
+#endif
+}
+
+/// Writes two rows of f32 as bf16 to a row of scores and the next, and returns them as pairs.
+FM_INLINE vf FM(at_store_halves)(uint16_t *row, vf even, vf odd) {
+#if FM_BF16_INSTRUCTIONS
+  // Converted once for both uses.
+  __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+  _mm256_storeu_si256((__m256i *)row, _mm512_castsi512_si256(halves));
+  _mm256_storeu_si256((__m256i *)(row + 2 * AT_TILE), _mm512_extracti64x4_epi64(halves, 1));
+  return FM(at_interleave)(halves);
+#else
+  FM(v_store_bf16)(row, even);
+  FM(v_store_bf16)(row + 2 * AT_TILE, odd);
+  return FM(at_pair)(even, odd);
 #endif
 }
 
@@ -107,10 +127,8 @@ FM_INLINE void FM(at_softmax_columns)(const int half, const int wide, int64_t ke
   vf top[4], total[4];
   for (int v = 0; v < wide; v++) top[v] = FM(v_load)(maximum + first + v * FM_LANES);
   for (int64_t k = 0; k < keys; k++)
-    for (int v = 0; v < wide; v++) {
-      vf s = FM(v_load)(scores + k * AT_TILE + first + v * FM_LANES);
-      top[v] = FM(v_select)(s > top[v], s, top[v]);
-    }
+    for (int v = 0; v < wide; v++)
+      top[v] = FM(v_max)(FM(v_load)(scores + k * AT_TILE + first + v * FM_LANES), top[v]);
   for (int v = 0; v < wide; v++) {
     float *m = maximum + first + v * FM_LANES;
     vf old = FM(v_load)(m);
@@ -146,11 +164,24 @@ FM_INLINE void FM(at_softmax_columns)(const int half, const int wide, int64_t ke
   for (int v = 0; v < wide; v++) FM(v_store)(sum + first + v * FM_LANES, total[v]);
 }
 
-FM_INLINE void FM(at_softmax)(const int half, int64_t keys, int64_t lanes, float *scores, float *maximum, float *sum,
-                              float *rescale) {
-  int64_t vectors = (lanes + FM_LANES - 1) / FM_LANES, v = 0;
-  for (; v + 4 <= vectors; v += 4) FM(at_softmax_columns)(half, 4, keys, v * FM_LANES, scores, maximum, sum, rescale);
-  for (; v < vectors; v++) FM(at_softmax_columns)(half, 1, keys, v * FM_LANES, scores, maximum, sum, rescale);
+FM_INLINE void FM(at_softmax)(const int half, const at_steps *steps, float *scores, float *maximum, float *sum, float *rescale) {
+  for (int64_t i = 0; i < steps->count; i++) {
+    int64_t keys = steps->key[i + 1], from = steps->lane[i], to = steps->lane[i + 1];
+    for (; from + 4 * FM_LANES <= to; from += 4 * FM_LANES)
+      FM(at_softmax_columns)(half, 4, keys, from, scores, maximum, sum, rescale);
+    for (; from < to; from += FM_LANES) FM(at_softmax_columns)(half, 1, keys, from, scores, maximum, sum, rescale);
+  }
+}
+
+/// Scores of one tile of keys (keys, key_pitch) and one of queries (key_units, AT_TILE), masked. `lanes` are NULL where the mask
+/// hides nothing.
+FM_INLINE void FM(at_scores)(const at_job *job, const int half, const at_steps *steps, const at_lanes *lanes, int64_t batch,
+                             int64_t first_key, const float *keys, const float *queries, float *scores) {
+  FM(at_product_to_lanes)(job, half, steps, job->key_units, keys, job->key_pitch, queries, scores, at_score_scale(job->shape));
+  for (int64_t i = 0; i < steps->count; i++)
+    FM(at_softcap)(job->shape->softcap, steps->key[i + 1] - steps->key[i], steps->lane[steps->count] - steps->lane[i],
+                   scores + steps->key[i] * AT_TILE + steps->lane[i]);
+  if (lanes) FM(at_hide)(job, lanes, steps, batch, first_key, scores);
 }
 
 /// Ends the running softmax of a tile: outputs and log_sum_exp.
