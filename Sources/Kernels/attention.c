@@ -103,7 +103,7 @@ static void FM(at_merge_task)(void *context, int64_t index) {
     vf safe = FM(v_select)(top == FM(v_set)(-INFINITY), FM(v_set)(0), top);
     for (int64_t r = 0; r < job->ranges; r++) {
       float *part = parts + r * job->part_size;
-      vf factor = FM(at_exp2)(0, FM(v_load)(part + i) - safe);
+      vf factor = FM(v_exp2)(0, FM(v_load)(part + i) - safe);
       total += FM(v_load)(part + AT_TILE + i) * factor;
       for (int64_t w = 0; w < width; w++) {
         float *at = parts + 2 * AT_TILE + w * AT_TILE + i;

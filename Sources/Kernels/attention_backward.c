@@ -10,7 +10,7 @@
 /// 1 - tanh^2.
 FM_INLINE void FM(at_slope)(const int half, vf score, vf dprobability, vf log_sum, vf product, float scale, float cap, vf *p,
                             vf *gradient) {
-  *p = FM(at_exp2)(half, score - log_sum);
+  *p = FM(v_exp2)(half, score - log_sum);
   *gradient = *p * FM(v_set)(scale) * (dprobability - product);
   if (cap > 0) {
     // What the mask hides is -infinity: its slope is 0 as well.

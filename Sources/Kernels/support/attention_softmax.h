@@ -45,39 +45,6 @@ static void FM(at_hide)(const at_job *job, const at_lanes *lanes, const at_steps
   }
 }
 
-/// 2^x for x <= 0 and a little above, -infinity gives 0: a polynomial on [-1/2, 1/2] fitted at Chebyshev's points,
-/// relative error 1e-7, or 3e-6 where `half` rounds the result to bf16 anyway.
-FM_INLINE vf FM(at_exp2)(const int half, vf x) {
-  x = FM(v_max)(FM(v_set)(-160.0f), x);  // a NaN stays
-#if FM_LANES == 16
-  vf n = (vf)_mm512_roundscale_ps((__m512)x, 0);
-#else
-  x = FM(v_select)(FM(v_set)(127.0f) < x, FM(v_set)(127.0f), x);
-  vf magic = FM(v_set)(12582912.0f);
-  vf n = (x + magic) - magic;
-#endif
-  vf r = x - n, p;
-  if (half) {
-    p = FM(v_fma)(r, FM(v_set)(9.560510206479316e-3f), FM(v_set)(5.59170391748701e-2f));
-    p = FM(v_fma)(r, p, FM(v_set)(0.24024981109537327f));
-    p = FM(v_fma)(r, p, FM(v_set)(0.693121967696062f));
-  } else {
-    p = FM(v_fma)(r, FM(v_set)(1.326697038639561e-3f), FM(v_set)(9.675459745517027e-3f));
-    p = FM(v_fma)(r, p, FM(v_set)(5.550742616002395e-2f));
-    p = FM(v_fma)(r, p, FM(v_set)(0.24022121753561743f));
-    p = FM(v_fma)(r, p, FM(v_set)(0.6931469491610648f));
-  }
-  p = FM(v_fma)(r, p, FM(v_set)(1.0f));
-#if FM_LANES == 16
-  return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
-#else
-  vf small = FM(v_set)(-126.0f);
-  vi tiny = (vi)(n < small);
-  vi exponent = __builtin_convertvector(FM(v_select)(tiny, small, n), vi);
-  return FM(v_select)(tiny, FM(v_set)(0), p * (vf)((exponent + FM(v_seti)(127)) << 23));
-#endif
-}
-
 /// Soft caps scores (keys, AT_TILE lanes), given as s / cap, to cap tanh(s / cap) in powers of two (Gemma Team 2024).
 static void FM(at_softcap)(float cap, int64_t keys, int64_t lanes, float *scores) {
   if (!(cap > 0)) return;
@@ -135,7 +102,7 @@ FM_INLINE void FM(at_softmax_columns)(const int half, const int wide, int64_t ke
     FM(v_store)(m, top[v]);
     // Where nothing was seen yet the maximum is -infinity; 0 in its place keeps every power at 0.
     top[v] = FM(v_select)(top[v] == FM(v_set)(-INFINITY), FM(v_set)(0), top[v]);
-    vf factor = FM(at_exp2)(0, old - top[v]);
+    vf factor = FM(v_exp2)(0, old - top[v]);
     FM(v_store)(rescale + first + v * FM_LANES, factor);
     total[v] = FM(v_load)(sum + first + v * FM_LANES) * factor;
   }
@@ -144,10 +111,10 @@ FM_INLINE void FM(at_softmax_columns)(const int half, const int wide, int64_t ke
     const float *from = scores + k * AT_TILE + first;
     float *to = scores + (half ? k / 2 : k) * AT_TILE + first;
     for (int v = 0; v < wide; v++) {
-      vf p = FM(at_exp2)(half, FM(v_load)(from + v * FM_LANES) - top[v]);
+      vf p = FM(v_exp2)(half, FM(v_load)(from + v * FM_LANES) - top[v]);
       total[v] += p;
       if (half) {
-        vf q = FM(at_exp2)(half, FM(v_load)(from + AT_TILE + v * FM_LANES) - top[v]);
+        vf q = FM(v_exp2)(half, FM(v_load)(from + AT_TILE + v * FM_LANES) - top[v]);
         total[v] += q;
         p = FM(at_pair)(p, q);
       }
@@ -157,7 +124,7 @@ FM_INLINE void FM(at_softmax_columns)(const int half, const int wide, int64_t ke
   // The last of an odd number of keys has no other half.
   if (k < keys)
     for (int v = 0; v < wide; v++) {
-      vf p = FM(at_exp2)(half, FM(v_load)(scores + k * AT_TILE + first + v * FM_LANES) - top[v]);
+      vf p = FM(v_exp2)(half, FM(v_load)(scores + k * AT_TILE + first + v * FM_LANES) - top[v]);
       total[v] += p;
       FM(v_store)(scores + k / 2 * AT_TILE + first + v * FM_LANES, FM(at_pair)(p, FM(v_set)(0)));
     }
