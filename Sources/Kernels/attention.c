@@ -147,7 +147,8 @@ int fm_attention(const fm_attention_shape *shape, const void *query, const void 
   if (!at_plan(&job)) return -1;
   int64_t pairs = shape->batch * shape->key_value_heads;
   job.few = job.group * shape->query_length <= AT_FEW;
-  job.tiles_per_block = AT_BLOCK;
+  // Queries and outputs of a block stay in the second cache.
+  job.tiles_per_block = at_clamp(1024 / (job.key_row_pitch + job.value_pitch), 4, AT_BLOCK);
   while (job.tiles_per_block > 1 && pairs * ((job.tiles + job.tiles_per_block - 1) / job.tiles_per_block) < AT_TASKS)
     job.tiles_per_block /= 2;
   job.blocks = (job.tiles + job.tiles_per_block - 1) / job.tiles_per_block;

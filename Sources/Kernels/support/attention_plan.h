@@ -11,7 +11,7 @@
 
 enum {
   AT_TILE = 64,    // queries and keys in a tile
-  AT_BLOCK = 4,    // most tiles of queries (forward) or keys (backward) that share the packing of the other side
+  AT_BLOCK = 8,    // most tiles of queries (forward) or keys (backward) that share the packing of the other side
   AT_GROUP = 64,   // tiles whose joint extent is looked at first, so that far tiles are skipped by the group
   AT_STEPS = 4,    // most steps down a tile's diagonal
   AT_FEW = 8,      // up to this many queries of one key head skip packing and read keys and values where they lie
