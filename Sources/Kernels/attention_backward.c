@@ -188,6 +188,7 @@ FM_INLINE void FM(at_backward_body)(const at_job *job, const int half, const fm_
       memset(dkeys[b], 0, 4 * (size_t)(AT_TILE * key_row_pitch));
       memset(dvalues[b], 0, 4 * (size_t)(AT_TILE * value_pitch));
     }
+    int64_t ahead = (block + job->ranges) * job->key_block, ahead_end = ahead + job->key_block, length = shape->key_length;
     for (int64_t head = 0; head < job->head_tiles; head++)
       for (int64_t q = 0; q < job->query_tiles; q++) {
         if (q % AT_GROUP == 0 && at_classify(job, &query_groups[q / AT_GROUP], &all) == AT_EMPTY) {
@@ -198,6 +199,11 @@ FM_INLINE void FM(at_backward_body)(const at_job *job, const int half, const fm_
         int64_t tile_index = head * job->query_tiles + q;
         at_tile tile = at_tile_at(job, tile_index);
         int packed = 0, have_lanes = 0;
+        // The next block is packed at once: its tiles are asked for here, one with each tile of queries.
+        if (ahead < ahead_end) {
+          FM(at_fetch_rows)(job, batch, ahead * AT_TILE, length, key_head, key_width, job->key, shape->key_stride);
+          FM(at_fetch_rows)(job, batch, ahead++ * AT_TILE, length, key_head, value_width, job->value, shape->value_stride);
+        }
         for (int64_t b = 0; b < count; b++) {
           at_class class = at_classify(job, &query_extents[q], &key_extents[first_tile + b]);
           if (class == AT_EMPTY) continue;
