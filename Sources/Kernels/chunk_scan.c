@@ -65,14 +65,14 @@ static void chunk_run(void *context, int64_t index) {
   t.first_head = t.key_head * t.group + t.block * t.block_heads;
   t.heads = at_clamp(t.group - t.block * t.block_heads, 0, t.block_heads);
   call->run(&t, call->scratch + (int64_t)fm_thread_index() * call->scratch_floats);
-  if (t.half && t.unit.tile_unit) t.unit.tile_unit->release();
+  if (t.half && t.tile_unit) t.tile_unit->release();
 }
 
 /// Divides the work by shape alone, but for columns of the state, which do not know of each other.
 static void chunk_plan(chunk_task *t, int columns_may_split) {
   const fm_gated_scan_shape *s = t->shape;
-  t->unit.tile_unit = s->type == FM_BF16 ? fm_tiles_in_use() : NULL;
-  t->half = s->type == FM_BF16 && (t->unit.tile_unit || fm_variant() == FM_AVX512_BF16);
+  t->tile_unit = s->type == FM_BF16 ? fm_tiles_in_use() : NULL;
+  t->half = s->type == FM_BF16 && (t->tile_unit || fm_variant() == FM_AVX512_BF16);
   t->key_padded = (s->key_width + 15) / 16 * 16;
   int64_t pairs = s->batch * s->key_heads, size = t->key_padded * ((s->value_width + 15) / 16 * 16);
   t->group = s->heads / s->key_heads;

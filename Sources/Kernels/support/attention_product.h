@@ -125,12 +125,12 @@ static __attribute__((noinline)) void FM(at_product_tiles)(const fm_tiles *tiles
 }
 #endif
 
-FM_INLINE void FM(at_product)(const at_job *job, const int half, at_mode mode, int64_t rows, int64_t vectors, int64_t depth,
+FM_INLINE void FM(at_product)(const fm_tiles *tiles, const int half, at_mode mode, int64_t rows, int64_t vectors, int64_t depth,
                               const float *a, int64_t a_pitch, const float *b, int64_t b_pitch, float *c, int64_t c_pitch,
                               float scale, const float *lane_scale) {
 #if AT_PAIRS
-  if (half && job->tile_unit) {
-    FM(at_product_tiles)(job->tile_unit, mode, rows, vectors, depth, a, a_pitch, b, b_pitch, c, c_pitch, scale, lane_scale);
+  if (half && tiles) {
+    FM(at_product_tiles)(tiles, mode, rows, vectors, depth, a, a_pitch, b, b_pitch, c, c_pitch, scale, lane_scale);
     return;
   }
 #endif
@@ -140,7 +140,7 @@ FM_INLINE void FM(at_product)(const at_job *job, const int half, at_mode mode, i
     return;
   }
 #endif
-  (void)job;
+  (void)tiles;
   (void)half;
   FM(at_product_f32)(mode, rows, vectors, depth, a, a_pitch, b, b_pitch, c, c_pitch, scale, lane_scale);
 }
@@ -154,7 +154,7 @@ FM_INLINE void FM(at_product_to_lanes)(const at_job *job, const int half, const 
                                        int64_t a_pitch, const float *b, float *c, float scale) {
   for (int64_t i = 0; i < steps->count; i++) {
     int64_t key = steps->key[i], lane = steps->lane[i], vectors = FM(at_vectors)(steps->lane[steps->count] - lane);
-    FM(at_product)(job, half, AT_SCALED, steps->key[i + 1] - key, vectors, depth, a + key * a_pitch, a_pitch, b + lane, AT_TILE,
+    FM(at_product)(job->tile_unit, half, AT_SCALED, steps->key[i + 1] - key, vectors, depth, a + key * a_pitch, a_pitch, b + lane, AT_TILE,
                    c + key * AT_TILE + lane, AT_TILE, scale, NULL);
   }
 }
@@ -164,7 +164,7 @@ FM_INLINE void FM(at_product_over_lanes)(const at_job *job, const int half, cons
                                          const float *b, int64_t pitch, float *c) {
   for (int64_t i = 0; i < steps->count; i++) {
     int64_t key = steps->key[i], lane = steps->lane[i], left = steps->lane[steps->count] - lane, unit = half ? lane / 2 : lane;
-    FM(at_product)(job, half, AT_ADD, steps->key[i + 1] - key, pitch / FM_LANES, half ? (left + 1) / 2 : left,
+    FM(at_product)(job->tile_unit, half, AT_ADD, steps->key[i + 1] - key, pitch / FM_LANES, half ? (left + 1) / 2 : left,
                    scores + key * AT_TILE + unit, AT_TILE, b + unit * pitch, pitch, c + key * pitch, pitch, 1, NULL);
   }
 }
@@ -174,7 +174,7 @@ FM_INLINE void FM(at_product_over_keys)(const at_job *job, const int half, at_mo
                                         const float *a, const float *scores, float *c, const float *lane_scale) {
   for (int64_t i = 0; i < steps->count; i++) {
     int64_t lane = steps->lane[i], keys = steps->key[i + 1];
-    FM(at_product)(job, half, mode, rows, FM(at_vectors)(steps->lane[i + 1] - lane), half ? (keys + 1) / 2 : keys, a, AT_TILE,
+    FM(at_product)(job->tile_unit, half, mode, rows, FM(at_vectors)(steps->lane[i + 1] - lane), half ? (keys + 1) / 2 : keys, a, AT_TILE,
                    scores + lane, AT_TILE, c + lane, AT_TILE, 1, lane_scale ? lane_scale + lane : NULL);
   }
 }

@@ -48,7 +48,7 @@ FM_INLINE void FM(chunk_share_backward)(const chunk_task *t, const int half, con
   FM(at_pack_rows)(half, type, s->keys, t->key_pitch, row, rows, CHUNK, shape->key_width);
   FM(at_pack_summed)(half, type, s->key_summed, t->key_padded, row, rows, CHUNK, shape->key_width);
   for (int64_t j = 0; j < rows; j += CHUNK_BLOCK)
-    FM(at_product)(&t->unit, half, AT_SCALED, at_clamp(rows - j, 0, CHUNK_BLOCK), (CHUNK - j) / FM_LANES, t->key_units,
+    FM(at_product)(t->tile_unit, half, AT_SCALED, at_clamp(rows - j, 0, CHUNK_BLOCK), (CHUNK - j) / FM_LANES, t->key_units,
                    s->keys + j * t->key_pitch, t->key_pitch, s->query_columns + j, CHUNK, s->scores + j * CHUNK + j, CHUNK,
                    shape->scale, NULL);
   memset(s->dscores, 0, sizeof(float) * CHUNK * CHUNK);
@@ -157,15 +157,15 @@ FM_INLINE void FM(chunk_backward_head)(const chunk_task *t, const int half, cons
   FM(chunk_pack_summed)(half, type, gradient, rows, shape->value_width, vp, ones, first, s->doutput_summed, s->doutput_last);
 
   for (int64_t j = 0; j < rows; j += CHUNK_BLOCK)
-    FM(at_product)(&t->unit, half, AT_SCALED, at_clamp(rows - j, 0, CHUNK_BLOCK), (CHUNK - j) / FM_LANES, t->value_units,
+    FM(at_product)(t->tile_unit, half, AT_SCALED, at_clamp(rows - j, 0, CHUNK_BLOCK), (CHUNK - j) / FM_LANES, t->value_units,
                    s->written + j * t->value_pitch, t->value_pitch, s->doutput_columns + j, CHUNK, s->pairs + j * CHUNK + j, CHUNK,
                    1, NULL);
   FM(chunk_pair_gradients)(half, rows, shape->scale, d.decay, s->scores, s->pairs, s->weights, s->dscores);
 
   const float *packed = FM(chunk_pack_state)(half, dstate, shape->key_width, vp, s->packed);
-  FM(at_product)(&t->unit, half, AT_SCALED, rows, vectors, t->key_units, s->keys, t->key_pitch, packed, vp, s->after, vp, 1, NULL);
+  FM(at_product)(t->tile_unit, half, AT_SCALED, rows, vectors, t->key_units, s->keys, t->key_pitch, packed, vp, s->after, vp, 1, NULL);
   for (int64_t j = 0; j < rows; j += CHUNK_BLOCK)
-    FM(at_product)(&t->unit, half, AT_SCALED, at_clamp(rows - j, 0, CHUNK_BLOCK), vectors, (CHUNK - j) / (1 + half),
+    FM(at_product)(t->tile_unit, half, AT_SCALED, at_clamp(rows - j, 0, CHUNK_BLOCK), vectors, (CHUNK - j) / (1 + half),
                    s->weights + j * pitch + j / (1 + half), pitch, s->doutput_summed + j / (1 + half) * vp, vp, s->inside + j * vp,
                    vp, 1, NULL);
   FM(chunk_write_values)(t, type, start, rows, head, &d, row, s);
@@ -174,12 +174,12 @@ FM_INLINE void FM(chunk_backward_head)(const chunk_task *t, const int half, cons
                       : t->in.initial_state ? t->in.initial_state + chunk_state_at(t, head) : NULL;
   FM(chunk_load_state)(t, kept, s->state);
   FM(chunk_pack_columns)(t, half, s->state, s->spare, s->columns);
-  FM(at_product)(&t->unit, half, AT_SCALED, rows, kp / FM_LANES, t->value_units, s->doutput, t->value_pitch, s->columns, kp, s->read,
+  FM(at_product)(t->tile_unit, half, AT_SCALED, rows, kp / FM_LANES, t->value_units, s->doutput, t->value_pitch, s->columns, kp, s->read,
                  kp, 1, NULL);
   FM(chunk_point)(t, type, t->in.query, shape->query_stride, start, rows, t->key_head, 0, row);
   FM(chunk_add_read)(type, rows, shape->key_width, kp, first, s->read, row, s->dquery, read);
   FM(chunk_pack_columns)(t, half, dstate, s->spare, s->columns);
-  FM(at_product)(&t->unit, half, AT_SCALED, rows, kp / FM_LANES, t->value_units, s->written, t->value_pitch, s->columns, kp, s->read,
+  FM(at_product)(t->tile_unit, half, AT_SCALED, rows, kp / FM_LANES, t->value_units, s->written, t->value_pitch, s->columns, kp, s->read,
                  kp, 1, NULL);
   FM(chunk_point)(t, type, t->in.key, shape->key_stride, start, rows, t->key_head, 0, row);
   FM(chunk_add_read)(type, rows, shape->key_width, kp, d.to_end, s->read, row, s->dkey, added);
@@ -199,13 +199,13 @@ FM_INLINE void FM(chunk_finish_shared)(const chunk_task *t, const int half, cons
   int64_t kp = t->key_padded, pitch = half ? CHUNK / 2 : CHUNK;
   const float *by_key = FM(chunk_narrow)(half, s->dscores, CHUNK, CHUNK, pitch, s->weights);
   for (int64_t j = 0; j < rows; j += CHUNK_BLOCK)
-    FM(at_product)(&t->unit, half, AT_ADD, at_clamp(rows - j, 0, CHUNK_BLOCK), kp / FM_LANES, (CHUNK - j) / (1 + half),
+    FM(at_product)(t->tile_unit, half, AT_ADD, at_clamp(rows - j, 0, CHUNK_BLOCK), kp / FM_LANES, (CHUNK - j) / (1 + half),
                    by_key + j * pitch + j / (1 + half), pitch, s->query_summed + j / (1 + half) * kp, kp, s->dkey + j * kp, kp, 1,
                    NULL);
   FM(at_transpose)(s->pairs, CHUNK, s->dscores, CHUNK, CHUNK, CHUNK);
   const float *by_query = FM(chunk_narrow)(half, s->pairs, CHUNK, CHUNK, pitch, s->weights);
   for (int64_t i = 0; i < rows; i += CHUNK_BLOCK)
-    FM(at_product)(&t->unit, half, AT_ADD, at_clamp(rows - i, 0, CHUNK_BLOCK), kp / FM_LANES, (i + CHUNK_BLOCK) / (1 + half),
+    FM(at_product)(t->tile_unit, half, AT_ADD, at_clamp(rows - i, 0, CHUNK_BLOCK), kp / FM_LANES, (i + CHUNK_BLOCK) / (1 + half),
                    by_query + i * pitch, pitch, s->key_summed, kp, s->dquery + i * kp, kp, 1, NULL);
   const int parts = t->dquery_parts != NULL;
   int64_t part = t->block * shape->batch * shape->length * shape->key_heads * shape->key_width;

@@ -35,7 +35,7 @@ FM_INLINE void FM(chunk_share)(const chunk_task *t, const int half, const fm_typ
   FM(chunk_point)(t, type, t->in.query, shape->query_stride, start, rows, t->key_head, 0, row);
   FM(at_pack_rows)(half, type, s->queries, t->key_pitch, row, rows, CHUNK, shape->key_width);
   for (int64_t i = 0; i < rows; i += CHUNK_BLOCK)
-    FM(at_product)(&t->unit, half, AT_SCALED, at_clamp(rows - i, 0, CHUNK_BLOCK), (i + CHUNK_BLOCK) / FM_LANES, t->key_units,
+    FM(at_product)(t->tile_unit, half, AT_SCALED, at_clamp(rows - i, 0, CHUNK_BLOCK), (i + CHUNK_BLOCK) / FM_LANES, t->key_units,
                    s->queries + i * t->key_pitch, t->key_pitch, s->key_columns, CHUNK, s->scores + i * CHUNK, CHUNK, shape->scale, NULL);
 }
 
@@ -97,11 +97,11 @@ FM_INLINE void FM(chunk_forward_head)(const chunk_task *t, const int half, const
   FM(chunk_point_to_values)(t, type, start, rows, head, row);
   FM(chunk_pack_summed)(half, type, row, rows, t->values, vp, d.weight, d.to_end, s->values, s->last_values);
   const float *packed = FM(chunk_pack_state)(half, state, shape->key_width, vp, s->packed);
-  FM(at_product)(&t->unit, half, AT_SCALED, rows, vectors, t->key_units, s->queries, t->key_pitch, packed, vp, s->before, vp,
+  FM(at_product)(t->tile_unit, half, AT_SCALED, rows, vectors, t->key_units, s->queries, t->key_pitch, packed, vp, s->before, vp,
                  shape->scale, NULL);
   FM(chunk_weigh)(half, rows, d.decay, s->scores, s->weights);
   for (int64_t i = 0; i < rows; i += CHUNK_BLOCK)
-    FM(at_product)(&t->unit, half, AT_SCALED, at_clamp(rows - i, 0, CHUNK_BLOCK), vectors, (i + CHUNK_BLOCK) / (1 + half),
+    FM(at_product)(t->tile_unit, half, AT_SCALED, at_clamp(rows - i, 0, CHUNK_BLOCK), vectors, (i + CHUNK_BLOCK) / (1 + half),
                    s->weights + i * pitch, pitch, s->values, vp, s->inside + i * vp, vp, 1, NULL);
   FM(chunk_write_outputs)(t, type, start, rows, head, d.from_start, s->inside, s->before);
   FM(chunk_update)(t, half, rows, d.total, s->key_rows, s->last_values, s->kept, state);

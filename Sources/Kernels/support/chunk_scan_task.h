@@ -22,8 +22,8 @@ typedef struct {
   const void *doutput;
   fm_gated_scan_gradients out;
   float *dquery_parts, *dkey_parts;  // f32 (blocks, batch, length, key_heads, key_width), when the heads of one key are divided
-  at_job unit;  // how bf16 is multiplied
-  int half;
+  int half;                   // whether bf16 is multiplied in pairs
+  const fm_tiles *tile_unit;  // what multiplies them, where the path has tile instructions
   int64_t group, block_heads, blocks;     // heads that share a key; those of a task; tasks to a group
   int64_t column_block, column_blocks;    // of the state, in the forward
   int64_t key_units, value_units;         // a row's width in units (see attention_product.h) ...

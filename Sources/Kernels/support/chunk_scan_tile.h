@@ -38,12 +38,12 @@ static void FM(chunk_load_decays)(const chunk_task *t, int64_t start, int64_t ro
   for (int64_t i = 0; i < CHUNK; i++) d->weight[i] = i >= rows ? 0 : weight ? weight[i * s->weight_stride[1]] : 1;
 }
 
-/// Pointers to a chunk's rows.
+/// Pointers to a chunk's rows of one head.
 FM_INLINE void FM(chunk_point)(const chunk_task *t, const fm_type type, const void *base, const int64_t *stride, int64_t start,
                                int64_t rows, int64_t head, int64_t first, const void **to) {
-  const char *row = FM(at_row)(type, base, stride, t->b, start, head);
-  row += (type == FM_BF16 ? 2 : 4) * first;
-  for (int64_t i = 0; i < rows; i++) to[i] = row + (type == FM_BF16 ? 2 : 4) * i * stride[1];
+  int64_t bytes = type == FM_BF16 ? 2 : 4;
+  const char *row = (const char *)base + bytes * (t->b * stride[0] + start * stride[1] + head * stride[2] + first);
+  for (int64_t i = 0; i < rows; i++) to[i] = row + bytes * i * stride[1];
 }
 FM_INLINE void FM(chunk_point_to_values)(const chunk_task *t, const fm_type type, int64_t start, int64_t rows, int64_t head,
                                          const void **to) {
@@ -146,6 +146,6 @@ FM_INLINE void FM(chunk_store_state)(const chunk_task *t, const float *from, flo
 FM_INLINE void FM(chunk_update)(const chunk_task *t, const int half, int64_t rows, float total, const float *left, const float *right,
                                 float *kept, float *state) {
   for (int64_t x = 0; x < t->value_padded; x += FM_LANES) FM(v_store)(kept + x, FM(v_set)(total));
-  FM(at_product)(&t->unit, half, total == 0 ? AT_SCALED : AT_RESCALE, t->shape->key_width, t->value_padded / FM_LANES,
+  FM(at_product)(t->tile_unit, half, total == 0 ? AT_SCALED : AT_RESCALE, t->shape->key_width, t->value_padded / FM_LANES,
                  half ? (rows + 1) / 2 : rows, left, half ? CHUNK / 2 : CHUNK, right, t->value_padded, state, t->value_padded, 1, kept);
 }
