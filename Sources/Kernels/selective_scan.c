@@ -40,10 +40,9 @@ static int64_t selective_share(selective_task *t, const fm_selective_scan_shape 
   struct { float **part; int64_t floats; } parts[] = {
       {&t->a, block}, {&t->state, block}, {&t->b_rows, rows}, {&t->c_rows, rows},
       {&t->dstate, block}, {&t->da, block}, {&t->db_rows, FM_SELECTIVE_CHUNK * padded}, {&t->dc_rows, FM_SELECTIVE_CHUNK * padded},
-      {&t->run_states, run + s->states * 16}, {&t->run_decays, run}, {&t->run_outputs, FM_SELECTIVE_CHUNK * 16},
-      {&t->db_parts, padded * 16}, {&t->dc_parts, padded * 16}};
+      {&t->run_states, run + s->states * 16}, {&t->run_decays, run}, {&t->run_outputs, FM_SELECTIVE_CHUNK * 16}};
   int64_t floats = 0;
-  for (int i = 0; i < (backward ? 13 : 4); i++) {
+  for (int i = 0; i < (backward ? 11 : 4); i++) {
     *parts[i].part = at ? at + floats : NULL;
     floats += parts[i].floats;
   }

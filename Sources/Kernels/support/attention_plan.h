@@ -16,6 +16,7 @@ enum {
   AT_STEPS = 4,    // most steps down a tile's diagonal
   AT_FEW = 8,      // up to this many queries of one key head skip packing and read keys and values where they lie
   AT_TASKS = 16,   // fewer tasks than this are divided further
+  AT_SIDES = 1 << 21,  // floats of packed queries that a thread keeps in the backward
   AT_PARTS = 1 << 26,  // floats that partial query gradients of the ranges may take
   AT_RANGES = 8,   // most ranges that the keys of one task are divided into
 };
@@ -62,6 +63,7 @@ typedef struct {
   float *scratch, *parts;
   int64_t parts_bytes;
   int64_t scratch_size, part_size;
+  int64_t value_unit_pitch, side_size, sides;  // backward: of a tile of queries, packed, and how many of them are kept
 } at_job;
 
 static inline int64_t at_clamp(int64_t x, int64_t low, int64_t high) {

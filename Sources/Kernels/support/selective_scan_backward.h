@@ -29,6 +29,44 @@ FM_INLINE void FM(selective_rerun)(const fm_type type, const selective_task *t, 
   }
 }
 
+/// What one token's gradients read and add to, state by state.
+typedef struct {
+  const float *before, *after, *decays, *a;
+  float *dstate, *da;
+  const float *b, *c;
+  vf dy, input, step, dinput, dstep;
+} FM(selective_states);
+
+/// Adds the sums over the lanes of 16 parts to a row.
+FM_INLINE void FM(selective_add_sums)(const vf *parts, float *row) {
+  float sums[16];
+  FM(scan_sum16)(parts, sums);
+  for (int x = 0; x < 16; x += FM_LANES) FM(v_store)(row + x, FM(v_load)(row + x) + FM(v_load)(sums + x));
+}
+
+/// Up to 16 states of one token: their gradients, and their parts of those of b and c. With a constant count, the usual 16, the
+/// parts stay in registers.
+FM_INLINE void FM(selective_states_back)(FM(selective_states) *t, int64_t n, const int count, float *db, float *dc) {
+  vf parts[16], dinput = t->dinput, dstep = t->dstep;
+  for (int i = 0; i < 16; i++) parts[i] = i < count ? t->dy * FM(v_load)(t->after + (n + i) * FM_LANES) : FM(v_set)(0);
+  FM(selective_add_sums)(parts, dc + n);
+  for (int i = 0; i < 16; i++) {
+    if (i >= count) { parts[i] = FM(v_set)(0); continue; }
+    int64_t lane = (n + i) * FM_LANES;
+    vf g = FM(v_fma)(t->dy, FM(v_set)(t->c[n + i]), FM(v_load)(t->dstate + lane));
+    parts[i] = g * t->input;
+    dinput = FM(v_fma)(g, FM(v_set)(t->b[n + i]), dinput);
+    g *= FM(v_load)(t->decays + lane);
+    FM(v_store)(t->dstate + lane, g);
+    vf through = g * FM(v_load)(t->before + lane);
+    dstep = FM(v_fma)(through, FM(v_load)(t->a + lane), dstep);
+    FM(v_store)(t->da + lane, FM(v_fma)(through, t->step, FM(v_load)(t->da + lane)));
+  }
+  FM(selective_add_sums)(parts, db + n);
+  t->dinput = dinput;
+  t->dstep = dstep;
+}
+
 /// The gradients of one token for one vector of channels; t->dstate is that of the state after it and becomes that of the one before.
 FM_INLINE void FM(selective_step_back)(const fm_type type, const selective_task *t, int64_t i, int64_t first, int64_t c,
                                        vf *dskip, vf *dbias) {
@@ -47,36 +85,19 @@ FM_INLINE void FM(selective_step_back)(const fm_type type, const selective_task 
     FM(selective_write)(type, t, t->gradients->dgate, i, c, dy * FM(v_load)(t->run_outputs + at * FM_LANES) * slope);
     dy *= gate * sigmoid;
   }
-  vf input = token.step * token.x, dinput = FM(v_set)(0), dstep = FM(v_set)(0);
-  for (int64_t n = 0; n < states; n++) {
-    int64_t lane = n * FM_LANES;
-    vf g = FM(v_fma)(dy, FM(v_set)(read[n]), FM(v_load)(dstate + lane));
-    FM(v_store)(t->dc_parts + lane, dy * FM(v_load)(after + lane));
-    FM(v_store)(t->db_parts + lane, g * input);
-    dinput = FM(v_fma)(g, FM(v_set)(b[n]), dinput);
-    g *= FM(v_load)(decays + lane);
-    FM(v_store)(dstate + lane, g);
-    vf through = g * FM(v_load)(before + lane);
-    dstep = FM(v_fma)(through, FM(v_load)(a + lane), dstep);
-    FM(v_store)(da + lane, FM(v_fma)(through, token.step, FM(v_load)(da + lane)));
-  }
+  FM(selective_states) x = {before, after, decays, a, dstate, da, b, read, dy, token.step * token.x, token.step,
+                            FM(v_set)(0), FM(v_set)(0)};
+  float *db = t->db_rows + at * t->states_padded, *dc = t->dc_rows + at * t->states_padded;
+  int64_t n = 0;
+  for (; n + 16 <= states; n += 16) FM(selective_states_back)(&x, n, 16, db, dc);
+  if (n < states) FM(selective_states_back)(&x, n, (int)(states - n), db, dc);
+  vf dinput = x.dinput, dstep = x.dstep;
   // t->a holds a log2(e).
   dstep = FM(v_fma)(dinput, token.x, dstep * FM(v_set)(0.69314718055994531f)) * FM(v_sigmoid)(token.raw);
   *dskip = FM(v_fma)(dy, token.x, *dskip);
   *dbias += dstep;
   FM(selective_write)(type, t, t->gradients->dstep, i, c, dstep);
   FM(selective_write)(type, t, t->gradients->dx, i, c, FM(v_fma)(dinput, token.step, dy * token.skip));
-}
-
-/// Adds the sums over the lanes of a token's parts (states_padded, lane) of db or dc to its row.
-FM_INLINE void FM(selective_add_parts)(const float *parts, int64_t padded, float *row) {
-  for (int64_t n = 0; n < padded; n += 16, parts += 16 * FM_LANES) {
-    vf part[16];
-    float sums[16];
-    for (int i = 0; i < 16; i++) part[i] = FM(v_load)(parts + i * FM_LANES);
-    FM(scan_sum16)(part, sums);
-    for (int64_t x = n; x < n + 16; x += FM_LANES) FM(v_store)(row + x, FM(v_load)(row + x) + FM(v_load)(sums + x - n));
-  }
 }
 
 FM_INLINE void FM(selective_walk_back)(const fm_type type, const selective_task *t, int64_t c, int64_t first, int64_t last) {
@@ -92,8 +113,6 @@ FM_INLINE void FM(selective_walk_back)(const fm_type type, const selective_task 
       continue;
     }
     FM(selective_step_back)(type, t, i, first, c, &dskip, &dbias);
-    FM(selective_add_parts)(t->db_parts, t->states_padded, t->db_rows + (i - first) * t->states_padded);
-    FM(selective_add_parts)(t->dc_parts, t->states_padded, t->dc_rows + (i - first) * t->states_padded);
   }
   // Sums of a chunk at a time, so that rounding does not pile up with the number of tokens.
   int64_t channels = t->shape->channels, left = t->channels - c;
@@ -110,8 +129,6 @@ static void FM(selective_backward)(const selective_task *t) {
   float *carried = t->gradients->dinitial_state + t->b * states * s->channels + t->first;
   FM(selective_load_block)(t, s->a + t->first, 1.44269504088896341f, t->a);
   FM(selective_load_block)(t, carried, 1, t->dstate);
-  memset(t->db_parts, 0, sizeof(float) * (size_t)(padded * FM_LANES));
-  memset(t->dc_parts, 0, sizeof(float) * (size_t)(padded * FM_LANES));
   for (int64_t chunk = selective_chunk_of(t->segment_last - 1); chunk >= selective_chunk_of(t->segment_first); chunk--) {
     int64_t first = chunk * FM_SELECTIVE_CHUNK, last = selective_end(s, first + FM_SELECTIVE_CHUNK);
     FM(selective_load_block)(t, t->kept_states + (t->b * chunks + chunk) * states * s->channels + t->first, 1, t->state);

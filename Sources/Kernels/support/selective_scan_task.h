@@ -25,7 +25,6 @@ typedef struct {
   // Scratch of the thread. Blocks are (vector, state, lane), rows (position, states).
   float *a, *state, *dstate, *da, *b_rows, *c_rows, *db_rows, *dc_rows;
   float *run_states, *run_decays, *run_outputs;  // one vector of channels through one chunk
-  float *db_parts, *dc_parts;                    // of one token, (state, lane)
 } selective_task;
 
 static inline int selective_resets(const selective_task *t, int64_t i) {
