@@ -8,6 +8,7 @@ FM_INLINE void FM(selective_rerun)(const fm_type type, const selective_task *t, 
   memcpy(t->run_states, t->state + c * states, sizeof(float) * (size_t)row);
   for (int64_t i = first; i < last; i++) {
     float *before = t->run_states + (i - first) * row, *after = before + row, *decays = t->run_decays + (i - first) * row;
+    FM(selective_fetch)(type, t, i, c, -FM_SELECTIVE_CHUNK);
     // What a document's start forgets nobody reads again: its decays count as zero.
     int starts = selective_resets(t, i);
     if (!selective_valid(t, i)) {

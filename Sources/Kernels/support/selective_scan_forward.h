@@ -6,6 +6,7 @@ FM_INLINE void FM(selective_run)(const fm_type type, const selective_task *t, in
   float *h = t->state + c * states;
   const float *a = t->a + c * states;
   for (int64_t i = first; i < last; i++) {
+    FM(selective_fetch)(type, t, i, c, FM_SELECTIVE_CHUNK);
     if (selective_resets(t, i)) memset(h, 0, sizeof(float) * FM_LANES * (size_t)states);
     if (!selective_valid(t, i)) {
       FM(selective_write)(type, t, t->output, i, c, FM(v_set)(0));

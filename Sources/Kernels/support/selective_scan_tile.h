@@ -73,6 +73,27 @@ FM_INLINE FM(selective_token) FM(selective_read)(const fm_type type, const selec
   token.skip = FM(scan_read_n)(FM_F32, s->skip, channel, n);
   return token;
 }
+FM_INLINE void FM(selective_fetch_from)(const void *base, int64_t element, int64_t bytes, const int to_write) {
+  if (to_write) __builtin_prefetch((const char *)base + element * bytes, 1, 3);
+  else if (base) __builtin_prefetch((const char *)base + element * bytes, 0, 3);
+}
+
+/// Asks for what the next vector of channels needs of this token or, after the last, the first one of the token `chunk` further: a
+/// vector goes through a chunk token by token, and rows of all channels lie too far apart for the processor to foresee.
+FM_INLINE void FM(selective_fetch)(const fm_type type, const selective_task *t, int64_t i, int64_t c, int64_t chunk) {
+  const fm_selective_scan_shape *s = t->shape;
+  int64_t bytes = type == FM_F32 ? 4 : 2, next = c + FM_LANES;
+  if (next >= t->channels) { next = 0; i += chunk; }
+  // A line of the cache may hold several vectors.
+  if (i < 0 || i >= s->length || next * bytes % 64) return;
+  int64_t own = (t->b * s->length + i) * s->channels + t->first + next, channel = t->first + next;
+  FM(selective_fetch_from)(s->x, t->b * s->x_stride[0] + i * s->x_stride[1] + channel, bytes, 0);
+  FM(selective_fetch_from)(s->step, t->b * s->step_stride[0] + i * s->step_stride[1] + channel, bytes, 0);
+  FM(selective_fetch_from)(s->gate, t->b * s->gate_stride[0] + i * s->gate_stride[1] + channel, bytes, 0);
+  FM(selective_fetch_from)(t->doutput, own, bytes, 0);
+  if (t->output) FM(selective_fetch_from)(t->output, own, bytes, 1);
+}
+
 FM_INLINE vf FM(selective_read_gate)(const fm_type type, const selective_task *t, int64_t i, int64_t c) {
   const fm_selective_scan_shape *s = t->shape;
   return FM(scan_read_n)(type, s->gate, t->b * s->gate_stride[0] + i * s->gate_stride[1] + t->first + c, t->channels - c);
