@@ -57,8 +57,9 @@ struct InfoCommand: ParsableCommand {
 
   private func summary(_ model: LanguageModel) -> String {
     let configuration = model.configuration
+    let hidden = configuration.feedForwardWidth
     return """
-      width       \(configuration.width), feed-forward \(configuration.feedForwardWidth > 0 ? String(configuration.feedForwardWidth) : "none")
+      width       \(configuration.width), feed-forward \(hidden > 0 ? String(hidden) : "none")
       vocabulary  \(configuration.vocabularySize) (\(configuration.tokenizer)), \
       head \(configuration.tiesEmbeddings ? "tied to the embedding" : "of its own")
       cut         \(model.cut == .causal ? "anywhere: it streams" : model.cut.rawValue)

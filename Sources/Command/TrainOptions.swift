@@ -43,7 +43,8 @@ struct ModelOptions: ParsableArguments {
   func configuration() throws -> ModelConfiguration {
     if (config != nil || initial != nil) && hasFlags {
       throw ValidationError(
-        "--width, --layers, --mixers, --feed-forward, --heads and --window contradict \(config != nil ? "--config" : "--from"), which says them already"
+        "--width, --layers, --mixers, --feed-forward, --heads and --window contradict "
+          + "\(config != nil ? "--config" : "--from"), which says them already"
       )
     }
     if let initial { return try bytes(ModelFolder.configuration(of: ModelFolder.resolve(initial)), initial) }

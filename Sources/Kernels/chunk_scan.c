@@ -69,7 +69,7 @@ static void chunk_run(void *context, int64_t index) {
 }
 
 /// Divides the work by shape alone, but for columns of the state, which do not know of each other.
-static void chunk_plan(chunk_task *t, int columns_may_split) {
+static void chunk_plan(chunk_task *t, int backward) {
   const fm_gated_scan_shape *s = t->shape;
   t->tile_unit = s->type == FM_BF16 ? fm_tiles_in_use() : NULL;
   t->half = s->type == FM_BF16 && (t->tile_unit || fm_variant() == FM_AVX512_BF16);
@@ -78,8 +78,14 @@ static void chunk_plan(chunk_task *t, int columns_may_split) {
   t->group = s->heads / s->key_heads;
   t->block_heads = at_clamp(t->group * pairs / CHUNK_TASKS, 1, t->group);
   t->block_heads = at_clamp(CHUNK_STATES / size, 1, t->block_heads);
+  if (backward) {
+    // Each block keeps its own f32 gradients of queries and keys: very long pieces get fewer blocks.
+    int64_t parts = 2 * s->batch * s->length * s->key_heads * s->key_width;
+    int64_t most = at_clamp(AT_PARTS / (parts > 0 ? parts : 1), 1, t->group);
+    t->block_heads = at_clamp(t->block_heads, (t->group + most - 1) / most, t->group);
+  }
   t->blocks = (t->group + t->block_heads - 1) / t->block_heads;
-  int64_t tasks = pairs * t->blocks, wanted = columns_may_split && tasks < fm_threads() ? (fm_threads() + tasks - 1) / tasks : 1;
+  int64_t tasks = pairs * t->blocks, wanted = !backward && tasks < fm_threads() ? (fm_threads() + tasks - 1) / tasks : 1;
   t->column_block = ((s->value_width + wanted - 1) / wanted + 15) / 16 * 16;
   t->column_blocks = (s->value_width + t->column_block - 1) / t->column_block;
   t->value_padded = t->column_block;
@@ -110,7 +116,7 @@ int chunk_scan_forward(const fm_gated_scan_shape *shape, const fm_gated_scan_inp
                        float *chunk_states) {
   chunk_call call = {.task = {.shape = shape, .in = *inputs, .output = output, .final_state = final_state,
                               .chunk_states = chunk_states}, .run = FM_CALL(chunk_forward)};
-  chunk_plan(&call.task, 1);
+  chunk_plan(&call.task, 0);
   return chunk_start(&call, 0);
 }
 
@@ -121,7 +127,7 @@ int chunk_scan_backward(const fm_gated_scan_shape *shape, const fm_gated_scan_in
   chunk_call call = {.task = {.shape = shape, .in = *inputs, .kept_states = chunk_states, .dfinal_state = dfinal_state,
                               .doutput = doutput, .out = *gradients}, .run = FM_CALL(chunk_backward)};
   chunk_task *t = &call.task;
-  chunk_plan(t, 0);
+  chunk_plan(t, 1);
   int64_t rows = shape->batch * shape->length * shape->key_heads;
   float *parts = NULL;
   if (t->blocks > 1) {

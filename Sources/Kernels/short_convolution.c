@@ -3,8 +3,8 @@
 // A task is a row of the batch and a block of channels. It walks the tokens in runs of CONVOLUTION_RUN: inside a run one vector of
 // channels goes through all tokens with its weights and the last K inputs in registers; between runs they rest in the task's
 // scratch. The backward walks forwards as well: a valid input's gradient is complete, and written, when K-1 valid inputs have
-// followed it. Runs in which nothing but inputs need be looked at, nearly all of them, have a quicker way, with the same results:
-// support/short_convolution_plain.h.
+// followed it. Runs in which nothing but inputs need be looked at, nearly all of them, have a quicker way, where only the sums for
+// weights and bias are taken in another order: support/short_convolution_plain.h.
 #include "fermata_short_convolution.h"
 
 #ifdef FM_VARIANT

@@ -10,12 +10,18 @@ public struct Block: Module {
   /// What mixes tokens.
   public var mixer: any Mixer
   /// Before the feed-forward layer; nil without one.
-  public var postNorm: RMSNorm?
+  public internal(set) var postNorm: RMSNorm?
   /// What changes each token by itself; nil in blocks of mixers alone, as Mamba's are.
-  public var feedForward: FeedForward?
+  public internal(set) var feedForward: FeedForward?
 
-  /// A block of these parts.
-  public init(inputNorm: RMSNorm, mixer: any Mixer, postNorm: RMSNorm? = nil, feedForward: FeedForward? = nil) {
+  /// A block of a mixer alone.
+  public init(inputNorm: RMSNorm, mixer: any Mixer) {
+    self.inputNorm = inputNorm
+    self.mixer = mixer
+  }
+
+  /// A block of a mixer and a feed-forward layer.
+  public init(inputNorm: RMSNorm, mixer: any Mixer, postNorm: RMSNorm, feedForward: FeedForward) {
     self.inputNorm = inputNorm
     self.mixer = mixer
     self.postNorm = postNorm
@@ -104,7 +110,7 @@ public struct LanguageModel: Module {
     embedding = try Embedding(configuration.vocabularySize, width, random: &random)
     // Ways back into the residual stream start smaller the more of them there are (Radford et al. 2019).
     let hidden = configuration.feedForwardWidth
-    let outputGain = 1 / Float((hidden > 0 ? 2 : 1) * configuration.layers).squareRoot()
+    let outputGain = 1 / Float(2 * configuration.layers).squareRoot()
     func norm() throws -> RMSNorm { try RMSNorm(width, epsilon: Float(configuration.normEpsilon)) }
     blocks = try (0..<configuration.layers).map { layer in
       let mixer = try registry.make(width: width, configuration: configuration.mixer(ofLayer: layer), random: &random)

@@ -126,7 +126,7 @@ public final class TrainingRun {
   private static func checkSize(_ configuration: ModelConfiguration) throws {
     let width = Double(configuration.width)
     let least =
-      Double(configuration.layers) * 3 * width * Double(configuration.feedForwardWidth)
+      Double(configuration.layers) * width * (3 * Double(configuration.feedForwardWidth) + width)
       + width * Double(configuration.vocabularySize)
     let available = MemoryEstimate.availableMemory()
     if least * 16 > Double(available) {

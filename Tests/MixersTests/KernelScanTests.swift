@@ -126,13 +126,31 @@ import Testing
   }
 
   /// A chunked form that divides by decays gives infinities here.
-  @Test(arguments: [true, false]) func strongDecay(_ vectorGate: Bool) throws {
-    try onEveryPath { path in
-      var random = TestRandom("strong decay")
+  @Test(arguments: [DType.float32, .bfloat16], [true, false]) func strongDecay(_ dtype: DType, vectorGate: Bool) throws
+  {
+    try onEveryPath(emulatesTiles: true) { path in
+      var random = TestRandom("strong decay \(dtype)")
       for strength: Float in [0, 20, 200, 1e4] {
         try Problem(length: 130, vectorGate: vectorGate, resets: strength == 20, strength: strength + 1e-6).compare(
-          .float32, &random)
+          dtype, &random)
       }
+    }
+  }
+
+  /// A document that overflows leaves nothing in the next one's state, nor in the gradients that run through it.
+  @Test(arguments: [DType.float32, .bfloat16]) func forgetsWhatWasInfinite(_ dtype: DType) throws {
+    try onEveryPath(emulatesTiles: true) { path in
+      var random = TestRandom("infinite values \(dtype)")
+      let problem = Problem(length: 100, keyHeads: 1, vectorGate: false, startsFromState: false)
+      var inputs = try problem.inputs(dtype, &random)
+      let overflowing = try Tensor.concatenated(
+        [Tensor.ones([1, 70, 1, 1]) * .infinity, Tensor.ones([1, 30, 1, 1])], axis: 1
+      ).cast(to: dtype)
+      let starts = try Tensor((0..<100).map { UInt8($0 == 70 ? 1 : 0) }, shape: [1, 100])
+      let fresh = try inputs.map { try $0.slice(70..<100, axis: 1) }
+      inputs[2] = try inputs[2] * overflowing
+      let after = try problem.run(gatedScan, inputs, resets: starts)[1]
+      try expectClose(after, problem.run(gatedScan, fresh)[1], .fused(dtype), "state after \(path)")
     }
   }
 
@@ -171,6 +189,16 @@ import Testing
     }
   }
 
+  /// Long enough not to go token by token, in two chunks.
+  @Test func gradientsOfSharedKeysByDifferences() throws {
+    var random = TestRandom("shared keys by differences")
+    let problem = Problem(
+      length: 66, heads: 2, keyHeads: 1, weighted: true, width: 2, valueWidth: 1, vectorGate: false)
+    var inputs = try problem.inputs(.float32, &random)
+    inputs[3] = try inputs[3] - 0.5
+    try gradientCheck("gatedScan with weights", inputs) { try problem.run(gatedScan, $0, scale: 0.6) }
+  }
+
   @Test(arguments: [DType.float32, .bfloat16]) func threadsDoNotMatter(_ dtype: DType) throws {
     var random = TestRandom()
     for (vectorGate, rate, keyHeads) in [
@@ -180,7 +208,7 @@ import Testing
         batch: 2, length: 150, heads: 3, keyHeads: keyHeads, width: 33, valueWidth: 40, vectorGate: vectorGate,
         rate: rate)
       let inputs = try problem.inputs(dtype, &random)
-      try expectThreadsDoNotMatter("scan \(dtype) \(vectorGate) \(rate ?? 0)") {
+      try expectThreadsDoNotMatter("scan \(dtype) \(vectorGate) \(rate ?? 0)", emulatesTiles: true) {
         let (outputs, found) = try outputsAndGradients(inputs) { try problem.run(gatedScan, $0) }
         return outputs + found.compactMap { $0 }
       }
@@ -197,7 +225,7 @@ import Testing
           resets: true)
         let inputs = try problem.inputs(dtype, &random)
         let flags = try random.flags([1, length], probability: 0.05)
-        try expectThreadsDoNotMatter("\(dtype) \(problem)") {
+        try expectThreadsDoNotMatter("\(dtype) \(problem)", emulatesTiles: true) {
           let (outputs, found) = try outputsAndGradients(inputs) { try problem.run(gatedScan, $0, resets: flags) }
           return outputs + found.compactMap { $0 }
         }

@@ -16,7 +16,7 @@ package func withSteadyProcess<Result>(_ body: () throws -> Result) rethrows -> 
 
 /// Runs the body on every path this processor has, poorest first. Errors name the path. The body must not suspend.
 ///
-/// `emulatesTiles` adds the path where AMX's tile instructions are emulated, so that kernels that use them (attention does) are
+/// `emulatesTiles` adds the path where AMX's tile instructions are emulated, so that kernels that use them (attention and scans do) are
 /// tested on any processor.
 package func onEveryPath(emulatesTiles: Bool = false, _ body: (_ path: String) throws -> Void) throws {
   TestRun.prepare()

@@ -41,7 +41,8 @@ typedef struct {
 
 /// output and, when not NULL, log_sum_exp (batch, query_heads, query_length), f32: the statistics by which
 /// outputs over different keys merge, and which the backward needs. A query that sees no key gives zeros and -infinity.
-/// Returns 0, or -1 when scratch memory (a few tiles per thread) could not be had.
+/// Returns 0, or -1 when scratch memory (a few tiles per thread) could not be had; the backward takes up to 8 MB a thread for packed
+/// queries, and f32 gradients of the queries.
 int fm_attention(const fm_attention_shape *shape, const void *query, const void *key, const void *value, void *output,
                  float *log_sum_exp);
 

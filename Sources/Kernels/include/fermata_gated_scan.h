@@ -6,9 +6,12 @@
 //   o_t = scale * q_t S_t
 //
 // g_t <= 0 is the log of the decay: one number per key feature (GLA, Yang et al. 2024), one per head (Mamba-2, Dao & Gu 2024;
-// RetNet, Sun et al. 2023, where it is constant) or zero (Katharopoulos et al. 2020). Exact for any g, -infinity included: no
-// exponent of a positive number is taken. One decay a head without rates goes in chunks of FM_SCAN_CHUNK positions; where its
-// type is bf16 and the processor multiplies that, what a chunk's products take is rounded to it. b_t is the delta rule's rate (Schlag et al. 2021; with decay Yang et al. 2025).
+// RetNet, Sun et al. 2023, where it is constant) or zero (Katharopoulos et al. 2020). Any g does, -infinity included: no
+// exponent of a positive number is taken. b_t is the delta rule's rate (Schlag et al. 2021; with decay Yang et al. 2025).
+//
+// Everything is computed in f32, with one exception: one decay a head without rates goes in chunks of FM_SCAN_CHUNK positions,
+// and where its type is bf16 and the processor multiplies that, what a chunk's products take is rounded to it, the state that
+// is read included. The state itself stays f32.
 #ifndef FERMATA_GATED_SCAN_H
 #define FERMATA_GATED_SCAN_H
 #include "fermata_runtime.h"
@@ -45,12 +48,14 @@ typedef struct {
 /// final_state is as initial_state (not NULL; may not alias); output is contiguous (batch, length, heads, value_width).
 /// chunk_states, when not NULL, receives the state before each chunk of FM_SCAN_CHUNK positions
 /// (batch, chunks, heads, key_width, value_width), kept for the backward.
-/// Scratch is bounded by the size of the states of one chunk a thread. -1 when there is no memory for it.
+/// Scratch is bounded by a few states and tiles a thread, of as many heads as share a task. -1 when there is no memory for it.
 #define FM_SCAN_CHUNK 64
 int fm_gated_scan(const fm_gated_scan_shape *shape, const fm_gated_scan_inputs *inputs, void *output, float *final_state,
                   float *chunk_states);
 
 /// Gradients from doutput (contiguous) and dfinal_state; NULL stands for zeros. chunk_states as written by the forward.
+/// Where heads that share keys are divided among tasks, each task's f32 gradients of queries and keys are scratch too: at most 256 MiB,
+/// or those of one task.
 int fm_gated_scan_backward(const fm_gated_scan_shape *shape, const fm_gated_scan_inputs *inputs, const float *chunk_states,
                            const void *doutput, const float *dfinal_state, const fm_gated_scan_gradients *gradients);
 #endif

@@ -13,7 +13,7 @@ typedef enum {
   FM_AVX2 = 1,         // AVX2, FMA, F16C: 8 lanes
   FM_AVX512 = 2,       // AVX-512 F, BW, DQ, VL: 16 lanes
   FM_AVX512_BF16 = 3,  // and AVX-512 BF16: dot products of bf16 pairs
-  FM_AMX = 4,          // and AMX: bf16 products of tiles, in attention; the rest is avx512_bf16's
+  FM_AMX = 4,          // and AMX: bf16 products of tiles, in attention and scans; the rest is avx512_bf16's
   FM_AMX_EMULATED = 5, // amx with its tile instructions emulated, on any processor: for tests, slow
 } fm_path_kind;
 

@@ -11,27 +11,27 @@ typedef struct {
 } FM(chunk_backward_scratch);
 
 static int64_t FM(chunk_backward_floats)(const chunk_task *t, float *base, FM(chunk_backward_scratch) *s) {
-  float *next = base;
+  int64_t used = 0;
   int64_t kp = t->key_padded, vp = t->value_padded, ku = t->key_pitch, vu = t->value_pitch;
   int64_t widest = kp > vp ? kp : vp;
-  s->spare = chunk_take(&next, (widest > CHUNK ? widest : CHUNK) * widest);
+  s->spare = chunk_take(base, &used, (widest > CHUNK ? widest : CHUNK) * widest);
   float **of_keys[] = {&s->query_rows, &s->query_summed, &s->key_summed, &s->dquery, &s->dkey, &s->read};
   float **of_values[] = {&s->doutput_summed, &s->doutput_last, &s->after, &s->inside};
   float **of_pairs[] = {&s->scores, &s->dscores, &s->pairs, &s->weights};
   float **of_states[] = {&s->state, &s->packed, &s->columns};
-  for (int i = 0; i < 6; i++) *of_keys[i] = chunk_take(&next, CHUNK * kp);
-  for (int i = 0; i < 4; i++) *of_values[i] = chunk_take(&next, CHUNK * vp);
-  for (int i = 0; i < 4; i++) *of_pairs[i] = chunk_take(&next, CHUNK * CHUNK);
-  for (int i = 0; i < 3; i++) *of_states[i] = chunk_take(&next, kp * vp);
-  s->keys = chunk_take(&next, CHUNK * ku);
-  s->query_columns = chunk_take(&next, ku * CHUNK);
-  s->written = chunk_take(&next, CHUNK * vu);
-  s->doutput = chunk_take(&next, CHUNK * vu);
-  s->doutput_columns = chunk_take(&next, vu * CHUNK);
-  s->zeros = chunk_take(&next, vp);
-  s->kept = chunk_take(&next, vp);
-  s->dstates = chunk_take(&next, t->block_heads * kp * vp);
-  return next - base;
+  for (int i = 0; i < 6; i++) *of_keys[i] = chunk_take(base, &used, CHUNK * kp);
+  for (int i = 0; i < 4; i++) *of_values[i] = chunk_take(base, &used, CHUNK * vp);
+  for (int i = 0; i < 4; i++) *of_pairs[i] = chunk_take(base, &used, CHUNK * CHUNK);
+  for (int i = 0; i < 3; i++) *of_states[i] = chunk_take(base, &used, kp * vp);
+  s->keys = chunk_take(base, &used, CHUNK * ku);
+  s->query_columns = chunk_take(base, &used, ku * CHUNK);
+  s->written = chunk_take(base, &used, CHUNK * vu);
+  s->doutput = chunk_take(base, &used, CHUNK * vu);
+  s->doutput_columns = chunk_take(base, &used, vu * CHUNK);
+  s->zeros = chunk_take(base, &used, vp);
+  s->kept = chunk_take(base, &used, vp);
+  s->dstates = chunk_take(base, &used, t->block_heads * kp * vp);
+  return used;
 }
 
 FM_INLINE void FM(chunk_share_backward)(const chunk_task *t, const int half, const fm_type type, int64_t start, int64_t rows,
@@ -43,7 +43,8 @@ FM_INLINE void FM(chunk_share_backward)(const chunk_task *t, const int half, con
   FM(at_pack_rows)(half, type, s->spare, t->key_pitch, row, rows, CHUNK, shape->key_width);
   FM(at_transpose)(s->query_columns, CHUNK, s->spare, t->key_pitch, CHUNK, t->key_units);
   FM(at_pack_summed)(half, type, s->query_summed, t->key_padded, row, rows, CHUNK, shape->key_width);
-  FM(at_transpose)(s->query_rows, units, s->query_summed, t->key_padded, units, shape->key_width);
+  // All of the padding too: tile instructions multiply 16 rows at a time, and what they leave there is read.
+  FM(at_transpose)(s->query_rows, units, s->query_summed, t->key_padded, units, t->key_padded);
   FM(chunk_point)(t, type, t->in.key, shape->key_stride, start, rows, t->key_head, 0, row);
   FM(at_pack_rows)(half, type, s->keys, t->key_pitch, row, rows, CHUNK, shape->key_width);
   FM(at_pack_summed)(half, type, s->key_summed, t->key_padded, row, rows, CHUNK, shape->key_width);

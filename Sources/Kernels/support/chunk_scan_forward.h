@@ -5,21 +5,21 @@ typedef struct {
 } FM(chunk_forward_scratch);
 
 static int64_t FM(chunk_forward_floats)(const chunk_task *t, float *base, FM(chunk_forward_scratch) *s) {
-  float *next = base;
-  s->spare = chunk_take(&next, CHUNK * (t->key_padded > t->key_pitch ? t->key_padded : t->key_pitch));
-  s->queries = chunk_take(&next, CHUNK * t->key_pitch);
-  s->key_columns = chunk_take(&next, t->key_pitch * CHUNK);
-  s->key_rows = chunk_take(&next, t->key_padded * CHUNK);
-  s->scores = chunk_take(&next, CHUNK * CHUNK);
-  s->weights = chunk_take(&next, CHUNK * CHUNK);
-  s->values = chunk_take(&next, CHUNK * t->value_padded);
-  s->last_values = chunk_take(&next, CHUNK * t->value_padded);
-  s->before = chunk_take(&next, CHUNK * t->value_padded);
-  s->inside = chunk_take(&next, CHUNK * t->value_padded);
-  s->packed = chunk_take(&next, t->key_padded * t->value_padded);
-  s->kept = chunk_take(&next, t->value_padded);
-  s->states = chunk_take(&next, t->block_heads * t->key_padded * t->value_padded);
-  return next - base;
+  int64_t used = 0;
+  s->spare = chunk_take(base, &used, CHUNK * (t->key_padded > t->key_pitch ? t->key_padded : t->key_pitch));
+  s->queries = chunk_take(base, &used, CHUNK * t->key_pitch);
+  s->key_columns = chunk_take(base, &used, t->key_pitch * CHUNK);
+  s->key_rows = chunk_take(base, &used, t->key_padded * CHUNK);
+  s->scores = chunk_take(base, &used, CHUNK * CHUNK);
+  s->weights = chunk_take(base, &used, CHUNK * CHUNK);
+  s->values = chunk_take(base, &used, CHUNK * t->value_padded);
+  s->last_values = chunk_take(base, &used, CHUNK * t->value_padded);
+  s->before = chunk_take(base, &used, CHUNK * t->value_padded);
+  s->inside = chunk_take(base, &used, CHUNK * t->value_padded);
+  s->packed = chunk_take(base, &used, t->key_padded * t->value_padded);
+  s->kept = chunk_take(base, &used, t->value_padded);
+  s->states = chunk_take(base, &used, t->block_heads * t->key_padded * t->value_padded);
+  return used;
 }
 
 /// What all heads of the task share: queries and keys as operands, and scores_ij = scale <q_i, k_j> for j <= i.
@@ -31,7 +31,7 @@ FM_INLINE void FM(chunk_share)(const chunk_task *t, const int half, const fm_typ
   FM(at_pack_rows)(half, type, s->spare, t->key_pitch, row, rows, CHUNK, shape->key_width);
   FM(at_transpose)(s->key_columns, CHUNK, s->spare, t->key_pitch, CHUNK, t->key_units);
   FM(at_pack_summed)(half, type, s->spare, t->key_padded, row, rows, CHUNK, shape->key_width);
-  FM(at_transpose)(s->key_rows, half ? CHUNK / 2 : CHUNK, s->spare, t->key_padded, half ? CHUNK / 2 : CHUNK, shape->key_width);
+  FM(at_transpose)(s->key_rows, half ? CHUNK / 2 : CHUNK, s->spare, t->key_padded, half ? CHUNK / 2 : CHUNK, t->key_padded);
   FM(chunk_point)(t, type, t->in.query, shape->query_stride, start, rows, t->key_head, 0, row);
   FM(at_pack_rows)(half, type, s->queries, t->key_pitch, row, rows, CHUNK, shape->key_width);
   for (int64_t i = 0; i < rows; i += CHUNK_BLOCK)
@@ -52,8 +52,8 @@ FM_INLINE void FM(chunk_weigh)(const int half, int64_t rows, const float *decay,
 #pragma clang loop unroll(full)
     for (int v = 0; v < VECTORS; v++) {
       if (v * FM_LANES >= end) break;
-      reach[v] = FM(v_select)((vi)(lane == FM(v_seti)((int32_t)i - v * FM_LANES)), one, reach[v] * a);
-      // What comes later is hidden even when it is NaN.
+      reach[v] = FM(v_select)((vi)(lane == FM(v_seti)((int32_t)i - v * FM_LANES)), one, FM(chunk_decayed)(reach[v], a));
+      // A later key's score is hidden even when it is NaN; later values are not, within i's block, as in attention.
       vf w = reach[v] * FM(v_load)(scores + i * CHUNK + v * FM_LANES);
       w = FM(v_select)((vi)(lane > FM(v_seti)((int32_t)i - v * FM_LANES)), FM(v_set)(0), w);
       if (half) FM(v_store_bf16)((uint16_t *)(weights + i * (CHUNK / 2)) + v * FM_LANES, w);

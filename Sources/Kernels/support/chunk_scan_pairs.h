@@ -17,7 +17,7 @@ FM_INLINE void FM(chunk_pair_gradients)(const int half, int64_t rows, float scal
       if ((v + 1) * FM_LANES <= first) continue;
       vi distance = lane - FM(v_seti)((int32_t)j - v * FM_LANES);
       int64_t at = j * CHUNK + v * FM_LANES;
-      reach[v] = FM(v_select)((vi)(distance == 0), one, reach[v] * a);
+      reach[v] = FM(v_select)((vi)(distance == 0), one, FM(chunk_decayed)(reach[v], a));
       vf pair = FM(v_load)(pairs + at);
       vf w = FM(v_select)((vi)(distance < 0), zero, reach[v] * FM(v_load)(scores + at));
       vf dscore = FM(v_select)((vi)(distance < 0), zero, reach[v] * factor * pair);

@@ -51,9 +51,10 @@ static inline int64_t chunk_row_at(const chunk_task *t, int64_t position, int64_
   return ((t->b * t->shape->length + position) * heads + head) * width;
 }
 
-static inline float *chunk_take(float **scratch, int64_t floats) {
-  float *part = *scratch;
-  *scratch += (floats + 15) & ~(int64_t)15;
+/// The next part of a thread's scratch; without a base only counts.
+static inline float *chunk_take(float *base, int64_t *used, int64_t floats) {
+  float *part = base ? base + *used : NULL;
+  *used += (floats + 15) & ~(int64_t)15;
   return part;
 }
 #endif

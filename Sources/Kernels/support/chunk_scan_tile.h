@@ -38,6 +38,13 @@ static void FM(chunk_load_decays)(const chunk_task *t, int64_t start, int64_t ro
   for (int64_t i = 0; i < CHUNK; i++) d->weight[i] = i >= rows ? 0 : weight ? weight[i * s->weight_stride[1]] : 1;
 }
 
+/// A product of decays times one more, zero where it is no normal number, as P and R are: some processors are very slow with
+/// subnormal numbers.
+FM_INLINE vf FM(chunk_decayed)(vf reach, vf decay) {
+  reach *= decay;
+  return FM(v_select)(reach < FM(v_set)(1.17549435e-38f), FM(v_set)(0), reach);
+}
+
 /// Pointers to a chunk's rows of one head.
 FM_INLINE void FM(chunk_point)(const chunk_task *t, const fm_type type, const void *base, const int64_t *stride, int64_t start,
                                int64_t rows, int64_t head, int64_t first, const void **to) {
@@ -72,7 +79,8 @@ FM_INLINE void FM(chunk_write)(const fm_type type, void *row, int64_t x, vf v, i
   else if (n > 0) FM(v_write_n)(type, row, x, v, n);
 }
 
-/// Rows times a factor each, and in `scaled` times one more, for sums over the rows: as at_pack_summed.
+/// Rows times a factor each, and in `scaled` times one more, for sums over the rows: as at_pack_summed. A row whose other factor is
+/// zero is forgotten, whatever stands in it.
 FM_INLINE void FM(chunk_pack_summed)(const int half, const fm_type type, const void *const *from, int64_t rows, int64_t width,
                                      int64_t padded, const float *factor, const float *more, float *to, float *scaled) {
   int64_t units = half ? (rows + 1) / 2 : rows, all = half ? CHUNK / 2 : CHUNK;
@@ -80,13 +88,16 @@ FM_INLINE void FM(chunk_pack_summed)(const int half, const fm_type type, const v
     int64_t r = half ? 2 * u : u, two = half && r + 1 < rows;
     vf f = FM(v_set)(factor[r]), m = FM(v_set)(more[r]);
     vf f1 = FM(v_set)(two ? factor[r + 1] : 0), m1 = FM(v_set)(two ? more[r + 1] : 0);
+    const int keeps = more[r] != 0, keeps1 = two && more[r + 1] != 0;
     const void *even = from[r], *odd = two ? from[r + 1] : even;
     float *plain = to + u * padded, *other = scaled + u * padded;
     for (int64_t x = 0; x < padded; x += FM_LANES) {
       vf a = f * FM(chunk_read)(type, even, x, width), b = FM(v_set)(0);
       if (two) b = f1 * FM(chunk_read)(type, odd, x, width);
       FM(v_store)(plain + x, half ? FM(at_pair)(a, b) : a);
-      FM(v_store)(other + x, half ? FM(at_pair)(a * m, b * m1) : a * m);
+      a = keeps ? a * m : FM(v_set)(0);
+      b = keeps1 ? b * m1 : FM(v_set)(0);
+      FM(v_store)(other + x, half ? FM(at_pair)(a, b) : a);
     }
   }
   memset(to + units * padded, 0, 4 * (size_t)((all - units) * padded));

@@ -1,7 +1,7 @@
 // The sigmoid for kernels that multiply it with what it is taken of. Included once per processor path.
 
 /// s(z) = 1 / (1 + e^-z) with a relative error below 5e-7, for z s(z) and its slope: 0 below -87, where e^-z is about to overflow
-/// (z s(z) must be 0 there and not -infinity times 0), and of NaN some number. e^-z as in v_exp, but within the bounds neither
+/// (so z s(z) is 0 for any finite z there), and of NaN some number. e^-z as in v_exp, but within the bounds neither
 /// it nor its reciprocal leaves the normal numbers, so that v_exp's and v_sigmoid's exceptions are not needed.
 FM_INLINE vf FM(silu_sigmoid)(vf z) {
 #pragma clang fp contract(fast)

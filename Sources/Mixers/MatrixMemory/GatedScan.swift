@@ -15,7 +15,9 @@ import FermataTensors
 /// rate f32 (batch, length, heads): the delta rule's (Schlag et al. 2021), nil without it;
 /// weight f32 (batch, length, heads): what is written of each value, Mamba-2's Δ; only with one decay a head and no rates;
 /// state (batch, heads, keyWidth, valueWidth) f32, nil for zeros; resets u8 (batch, length) where it is zeroed first.
-/// Returns outputs (batch, length, heads, valueWidth) and the state.
+/// Returns outputs (batch, length, heads, valueWidth) and the state. Computed in f32, but for pieces of more than 8 tokens with one
+/// decay a head and no rates: in bf16, where the processor multiplies that, what is multiplied is rounded to it. The state stays f32.
+/// - Throws: `TensorError` for other shapes and types, and when there is no memory for scratch.
 public func gatedScan(
   query: Tensor, key: Tensor, value: Tensor, gate: Tensor, rate: Tensor? = nil, weight: Tensor? = nil, state: Tensor?,
   resets: Tensor? = nil, scale: Float
@@ -80,7 +82,8 @@ private struct GatedScanCall: Sendable {
     try require(
       query.rank == 4 && query.dtype.isFloatingPoint && key.shape == query.shape && key.dtype == query.dtype
         && value.rank == 4 && value.dtype == query.dtype && value.shape.prefix(2) == query.shape.prefix(2)
-        && query.shape[2] > 0 && value.shape[2].isMultiple(of: query.shape[2])
+        && (value.shape[2] == query.shape[2]
+          || query.shape[2] > 0 && value.shape[2] > 0 && value.shape[2].isMultiple(of: query.shape[2]))
         && gate.dtype == .float32 && (gate.shape == query.shape || gate.shape == tokens),
       "gatedScan",
       expected:
@@ -144,7 +147,7 @@ private struct GatedScanCall: Sendable {
   /// The recurrent form's operations: decay, outer product and read-out of a (keyWidth, valueWidth) state per token;
   /// the delta rule reads twice.
   private var flops: Int { (rate == nil ? 5 : 7) * value.count * query.shape[3] }
-  private var bytes: Int { 2 * query.byteCount + 2 * value.byteCount + gate.byteCount }
+  private var bytes: Int { 2 * query.byteCount + 2 * value.byteCount + gate.byteCount + (weight?.byteCount ?? 0) }
 
   func forward(keepingChunks: Bool) throws -> (Tensor, Tensor, Tensor?) {
     let output = try Tensor(uninitialized: value.shape, value.dtype)
