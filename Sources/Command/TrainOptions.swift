@@ -58,7 +58,7 @@ struct ModelOptions: ParsableArguments {
     let standard = ["gated_linear_attention", "gated_linear_attention", "softmax_attention"].prefix(max(layers, 1))
     let names = mixers?.split(separator: ",").map(String.init) ?? Array(standard)
     try requireTakers(names)
-    let list = names.map { mixer($0, heads: heads) }
+    let list = names.map { mixer($0, heads: heads, width: width) }
     guard layers >= list.count || mixers == nil else {
       throw ValidationError(
         "--mixers names \(list.count) mixers for \(layers) layers; give --layers \(list.count) or more")
@@ -94,11 +94,15 @@ struct ModelOptions: ParsableArguments {
   }
 
   /// A mixer's settings from what the flags say; the rest is its own defaults. Heads that no flag asks for go only to mixers
-  /// that cannot do without a number: for recurrences one head is not a default but another mechanism.
-  private func mixer(_ name: String, heads: Int) -> JSONValue {
+  /// that cannot do without a number: for recurrences one head is not a default but another mechanism, and Mamba-2 counts its own.
+  private func mixer(_ name: String, heads: Int, width: Int) -> JSONValue {
     var fields: [String: JSONValue] = ["type": .string(name)]
     let keys = Self.keys(of: name)
-    let hasDefaults = MixerRegistry.standard.entries.contains { $0.name == name && $0.examples.contains("{}") }
+    var random = RandomSource(seed: 0)
+    let bare: JSONValue = ["type": .string(name)]
+    // Asked at a width that costs nothing; whether the real one can be is said later.
+    let asked = min(max(width, 1), 1024)
+    let hasDefaults = (try? MixerRegistry.standard.make(width: asked, configuration: bare, random: &random)) != nil
     for key in Self.headKeys where keys.contains(key) && (self.heads != nil || !hasDefaults) {
       fields[key] = .int(heads)
     }
