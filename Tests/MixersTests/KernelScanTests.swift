@@ -137,7 +137,7 @@ import Testing
     }
   }
 
-  /// A document that overflows leaves nothing in the next one's state, nor in the gradients that run through it.
+  /// A document that overflows leaves nothing in the next one's state.
   @Test(arguments: [DType.float32, .bfloat16]) func forgetsWhatWasInfinite(_ dtype: DType) throws {
     try onEveryPath(emulatesTiles: true) { path in
       var random = TestRandom("infinite values \(dtype)")
